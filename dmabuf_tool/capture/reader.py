@@ -125,7 +125,7 @@ class CaptureReader:
         """Kind and body of the next whole frame; body b"" for an unknown kind; None at the end."""
         left = self.size - self.position
         if left == 0:
-            self._note("not closed: the recorder was killed or still runs; all of it was read")
+            self._note("not closed (the recorder was killed, or still runs); all of it was read")
             return None
         self._file.seek(self.position)
         start = self._file.read(min(FRAME.size, left))
@@ -192,24 +192,19 @@ def open_capture(path: Path) -> CaptureReader:
         ) from error
     except OSError as error:
         raise ToolError(f"{path}: {error.strerror}") from error
+    status = os.fstat(fd)
+    if not stat.S_ISREG(status.st_mode):
+        os.close(fd)
+        what = "is a directory" if stat.S_ISDIR(status.st_mode) else "is not a regular file"
+        raise ToolError(f"{path}: {what}, not a capture")
     file = os.fdopen(fd, "rb")
     try:
-        status = os.fstat(fd)
-        if stat.S_ISDIR(status.st_mode):
-            raise ToolError(f"{path}: is a directory, not a capture")
-        if not stat.S_ISREG(status.st_mode):
-            raise ToolError(f"{path}: is not a regular file")
         header = _read_header(file, status.st_size)
-        return CaptureReader(path, file, header, status.st_size)
-    except Damaged as damage:
+    except (Damaged, OSError) as error:
         file.close()
-        raise ToolError(f"{path}: {damage}") from damage
-    except OSError as error:
-        file.close()
-        raise ToolError(f"{path}: {error.strerror}") from error
-    except BaseException:
-        file.close()
-        raise
+        text = error.strerror if isinstance(error, OSError) else error
+        raise ToolError(f"{path}: {text}") from error
+    return CaptureReader(path, file, header, status.st_size)
 
 
 def _read_header(file: BinaryIO, size: int) -> Header:
