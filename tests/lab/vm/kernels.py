@@ -1,0 +1,60 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The guests of the lab: one distribution kernel each, as data."""
+
+from dataclasses import dataclass
+
+# What every guest holds beside its kernel. Nothing is configured after unpacking, so what the
+# essential set would have brought is named here too.
+GUEST_PACKAGES = (
+    "base-files base-passwd bash bpftool bpftrace busybox-static coreutils dash diffutils "
+    "findutils gawk gcc grep gzip hostname iproute2 kmod libc6-dev make mount procps python3 "
+    "python3-bpfcc python3-click python3-numpy python3-pyroute2 python3-rich python3-zstandard "
+    "sed tar trace-cmd udev util-linux v4l-utils xz-utils"
+).split()
+
+# Where test modules are compiled: kernel headers stay out of the guest, the tool must do without.
+BUILD_PACKAGES = (
+    "base-files base-passwd bash coreutils dash findutils gawk grep kmod make python3 sed"
+).split()
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """One guest: a Debian suite with its default kernel on one architecture."""
+
+    name: str
+    suite: str
+    arch: str = "amd64"
+
+    @property
+    def image_package(self) -> str:
+        """The package that brings the kernel and its modules."""
+        return f"linux-image-{self.arch}"
+
+    @property
+    def headers_package(self) -> str:
+        """The package that brings what a module needs to compile (a cross compiler included)."""
+        return f"linux-headers-{self.arch}:{self.arch}"
+
+    @property
+    def cross_compile(self) -> str:
+        """kbuild's CROSS_COMPILE; empty where the compiler is native."""
+        return "" if self.arch == "amd64" else "aarch64-linux-gnu-"
+
+    @property
+    def karch(self) -> str:
+        """kbuild's ARCH."""
+        return {"amd64": "x86", "arm64": "arm64"}[self.arch]
+
+
+KERNELS = {
+    kernel.name: kernel
+    for kernel in (
+        Kernel("6.1", "bookworm"),
+        Kernel("6.12", "trixie"),
+        Kernel("7.2", "sid"),
+        Kernel("arm64", "trixie", "arm64"),
+    )
+}
+
+DEFAULT = "6.12"

@@ -1,0 +1,95 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The machine: QEMU's command line, as a function of what a run asks for."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+# Fixed PCI addresses, so that tests can name devices. All are behind the IOMMU: edu is a device
+# that reads and writes memory by DMA on request; the display devices are stock importers.
+DEVICES = (
+    "edu,dma_mask=0xffffffff,addr=0x03",
+    "edu,dma_mask=0xffffffff,addr=0x04",
+    "edu,dma_mask=0xffffffff,addr=0x05",
+    "virtio-gpu-pci,iommu_platform=on,addr=0x06",
+    "bochs-display,addr=0x07",
+)
+
+# Host ends of these are sockets, in the order of the ports' numbers (1, 2, 3).
+PORTS = ("stdout", "stderr", "status")
+
+QUIET = "quiet loglevel=3 panic=-1 mitigations=off"
+
+MACHINES = {
+    "amd64": [
+        *("qemu-system-x86_64", "-M", "q35,kernel-irqchip=split"),
+        *("-device", "intel-iommu,intremap=on"),
+    ],
+    "arm64": ["qemu-system-aarch64", "-M", "virt,iommu=smmuv3,gic-version=3"],
+}
+
+ARGUMENTS = {
+    "amd64": "console=ttyS0 intel_iommu=on",
+    "arm64": "console=ttyAMA0",
+}
+
+PACKAGES = {"amd64": "qemu-system-x86", "arm64": "qemu-system-arm"}
+
+
+@dataclass(frozen=True)
+class Machine:
+    """What one run asks for."""
+
+    arch: str
+    kernel: Path
+    initrd: Path
+    disk: Path
+    project: Path
+    share: Path | None = None
+    memory: int = 4096  # MiB
+    cpus: int = 2
+    icount: bool = False
+    kvm: bool = False
+    append: str = ""
+    more: tuple[str, ...] = field(default=())
+
+
+def accelerator(machine: Machine) -> list[str]:
+    """The options that say how instructions are run."""
+    if machine.icount:
+        # One nanosecond of guest time an instruction: reproducible figures, not wall time.
+        tcg = ["-accel", "tcg,thread=single", "-icount", "shift=0,sleep=off", "-smp", "1"]
+        return [*tcg, "-cpu", "max" if machine.arch == "amd64" else "cortex-a72"]
+    smp = ["-smp", str(machine.cpus)]
+    if machine.kvm:
+        return ["-accel", "kvm", "-cpu", "host", *smp]
+    cpu = "max,la57=off" if machine.arch == "amd64" else "cortex-a72"
+    return ["-accel", "tcg,thread=multi", "-cpu", cpu, *smp]
+
+
+def share(tag: str, path: Path, readonly: bool) -> list[str]:
+    """A 9p share; commas in a path are doubled, as QEMU wants."""
+    options = f"local,path={str(path).replace(',', ',,')},mount_tag={tag}"
+    options += ",security_model=none,multidevs=remap"
+    return ["-virtfs", options + (",readonly=on" if readonly else "")]
+
+
+def command(machine: Machine, console: int, ports: tuple[int, int, int]) -> list[str]:
+    """QEMU's argv; `console` and `ports` are file descriptors of sockets it inherits."""
+    argv = [*MACHINES[machine.arch], *accelerator(machine), "-m", f"{machine.memory}M"]
+    argv += ["-nodefaults", "-no-user-config", "-no-reboot", "-display", "none"]
+    for device in DEVICES:  # first: what has no address takes the first free one
+        argv += ["-device", device]
+    argv += ["-kernel", str(machine.kernel), "-initrd", str(machine.initrd)]
+    argv += ["-append", f"{ARGUMENTS[machine.arch]} {QUIET} {machine.append}".strip()]
+    disk = str(machine.disk).replace(",", ",,")
+    argv += ["-drive", f"file={disk},format=raw,if=none,id=disk,snapshot=on,cache=unsafe"]
+    argv += ["-device", "virtio-blk-pci,drive=disk"]
+    argv += ["-chardev", f"socket,id=console,fd={console}", "-serial", "chardev:console"]
+    argv += ["-device", "virtio-serial-pci"]
+    for number, (name, descriptor) in enumerate(zip(PORTS, ports, strict=True), 1):
+        argv += ["-chardev", f"socket,id={name},fd={descriptor}"]
+        argv += ["-device", f"virtserialport,chardev={name},nr={number}"]
+    argv += share("project", machine.project, readonly=True)
+    if machine.share:
+        argv += share("share", machine.share, readonly=False)
+    return [*argv, *machine.more]
