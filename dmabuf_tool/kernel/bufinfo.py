@@ -105,9 +105,7 @@ def parse(data: bytes) -> tuple[Buffer, ...]:
     """Parse the whole file; an empty or foreign text gives no buffers."""
     rows = list(_ROW.finditer(data))
     ends = [row.start() for row in rows[1:]] + [len(data)]
-    return tuple(
-        _buffer(row, data[row.end() : end]) for row, end in zip(rows, ends, strict=True)
-    )
+    return tuple(_buffer(row, data[row.end() : end]) for row, end in zip(rows, ends, strict=True))
 
 
 class _Reader(threading.Thread):

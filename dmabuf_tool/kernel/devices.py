@@ -14,8 +14,9 @@ shown on request.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Final
 
@@ -79,6 +80,16 @@ def devices(root: Path = Path("/"), *, every: bool = False) -> tuple[Device, ...
     found = (_device(path, root, tuple(nodes.get(path, ())), groups) for path in paths)
     chosen = (device for device in found if every or device.matters)
     return tuple(sorted(chosen, key=lambda d: (not d.nodes, d.bus or "", d.name)))
+
+
+def select(found: Sequence[Device], names: Sequence[str]) -> tuple[Device, ...]:
+    """Keep the devices that a name fits, or one of whose nodes it fits; all without names."""
+    return tuple(
+        device
+        for device in found
+        if not names
+        or any(fnmatchcase(label, name) for name in names for label in (device.name, *device.nodes))
+    )
 
 
 def _nodes(root: Path) -> dict[Path, list[str]]:
@@ -153,7 +164,7 @@ def _coherent(path: Path, root: Path) -> bool | None:
     if arch in _COHERENT_ARCHES:
         return True
     top = (root / "sys/devices").resolve()
-    while path != top and path != path.parent:
+    while path not in {top, path.parent}:
         node = path / "of_node"
         if node.exists():
             return _node_coherent(node.resolve(), arch)

@@ -10,7 +10,9 @@ between them appears with what one source said, and what the other would have sa
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from fnmatch import fnmatchcase
 from pathlib import Path
 
 from dmabuf_tool.kernel import bufinfo, fdinfo
@@ -133,9 +135,7 @@ def _holders(scan: fdinfo.Scan) -> dict[int, tuple[Holder, ...]]:
     for process in scan.processes:
         for ino, holding in process.buffers.items():
             holders.setdefault(ino, []).append(
-                Holder(
-                    process.pid, process.comm, tuple(holding.fds), holding.maps, holding.mapped
-                )
+                Holder(process.pid, process.comm, tuple(holding.fds), holding.maps, holding.mapped)
             )
     return {ino: tuple(found) for ino, found in holders.items()}
 
@@ -161,3 +161,37 @@ def _join(
         holders=holders,
         other_refs=max(0, count - held) if count is not None and complete else None,
     )
+
+
+def select(
+    inventory: Inventory,
+    pids: Sequence[int] = (),
+    comms: Sequence[str] = (),
+    exporters: Sequence[str] = (),
+    devices: Sequence[str] = (),
+) -> Inventory:
+    """Keep the buffers that fit: one of each kind of filter that is given. Names may have *.
+
+    All holders of a buffer that is kept stay, so that one sees with whom a process shares it.
+    """
+    return replace(
+        inventory,
+        buffers=tuple(
+            buffer
+            for buffer in inventory.buffers
+            if (not pids or any(holder.pid in pids for holder in buffer.holders))
+            and _fits(comms, *(holder.comm for holder in buffer.holders))
+            and _fits(exporters, buffer.exporter or "")
+            and _fits(devices, *(buffer.devices or ()))
+        ),
+        clients=tuple(
+            (pid, comm, client)
+            for pid, comm, client in inventory.clients
+            if (not pids or pid in pids) and _fits(comms, comm)
+        ),
+    )
+
+
+def _fits(patterns: Sequence[str], *names: str) -> bool:
+    """Whether there are no patterns or one fits one of the names."""
+    return not patterns or any(fnmatchcase(name, pattern) for pattern in patterns for name in names)

@@ -4,7 +4,7 @@
 The name of a dma-buf is whatever a process gave to DMA_BUF_SET_NAME (31 bytes, any but NUL), a
 comm is what it gave to PR_SET_NAME, a device name is what a driver or the firmware chose. Any of
 them can hold escape sequences, line breaks or characters that turn the writing direction. Such a
-character is shown as a visible escape (`\\x1b`, `\\u202e`), so that one name is one word on one line.
+character is shown as a visible escape (`\\x1b`, `\\u202e`), so that a name stays on its line.
 
 Bytes become text in `decode`; terminals get `safe`; JSON needs only `decode`, its writer escapes.
 rich must be given `rich.text.Text(safe(name))`, never a string it would read as markup.
@@ -51,9 +51,7 @@ def width(text: str) -> int:
     if text.isascii():
         return len(text)
     return sum(
-        0
-        if unicodedata.combining(char)
-        else 1 + (unicodedata.east_asian_width(char) in {"W", "F"})
+        0 if unicodedata.combining(char) else 1 + (unicodedata.east_asian_width(char) in {"W", "F"})
         for char in text
     )
 
