@@ -144,16 +144,14 @@ struct chunk_header {
 	unsigned int total;		/* entries in the whole table */
 };
 
-/* Indices of the loss counters in the per-CPU array `stats`. */
+/* The counters of the per-CPU array `stats`. */
 enum stat {
 	ST_EVENTS_LOST = 0,		/* no room in the event ring */
 	ST_SEGMENTS_LOST = 1,		/* no room in the scatterlist ring: entries */
 	ST_UNTRACKED = 2,		/* an id map was full */
 	ST_CALLS_LOST = 3,		/* a return without its entry, or too deep nesting */
 	ST_DROPPED_IOMMU = 4,		/* iommu traffic that is not ours: counted, not sent */
-	ST_EVENTS = 5,			/* events sent */
-	ST_CHUNKS = 6,
-	ST_COUNT = 7,
+	ST_COUNT = 5,
 };
 
 #endif

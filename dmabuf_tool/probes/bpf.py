@@ -1,0 +1,202 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Loading and attaching BPF programs: thin ctypes over libbpf and perf_event_open(2).
+
+bcc compiles; this attaches. bcc's own loader reads the kernel's BTF once for every fentry
+program, knows no module functions before 0.28, and makes kretprobes through tracefs, which would
+stay behind after a kill -9. Everything here is a file descriptor: closed, it is gone.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import functools
+import os
+import platform
+import struct
+from pathlib import Path
+from typing import Final
+
+from dmabuf_tool.errors import ToolError
+
+PROG_KPROBE, PROG_RAW_TRACEPOINT, PROG_TRACING = 2, 17, 26
+TRACE_FENTRY, TRACE_FEXIT = 24, 25
+
+_KPROBE_PMU: Final = Path("/sys/bus/event_source/devices/kprobe")
+_PERF_EVENT_OPEN: Final = {"x86_64": 298, "aarch64": 241}
+_IOC_ENABLE: Final = 0x2400  # PERF_EVENT_IOC_ENABLE
+_IOC_SET_BPF: Final = 0x40042408  # PERF_EVENT_IOC_SET_BPF
+_LOG_SIZE: Final = 1 << 20
+
+
+class LoadError(ToolError):
+    """The kernel refused a program or an attachment; `errno` says how."""
+
+    def __init__(self, text: str, number: int) -> None:
+        super().__init__(text)
+        self.errno = number
+
+
+class _LoadOptions(ctypes.Structure):
+    """struct bpf_prog_load_opts up to what is used (libbpf 1.0; later versions append)."""
+
+    _fields_ = (
+        ("sz", ctypes.c_size_t),
+        ("attempts", ctypes.c_int),
+        ("expected_attach_type", ctypes.c_int),
+        ("prog_btf_fd", ctypes.c_uint32),
+        ("prog_flags", ctypes.c_uint32),
+        ("prog_ifindex", ctypes.c_uint32),
+        ("kern_version", ctypes.c_uint32),
+        ("attach_btf_id", ctypes.c_uint32),
+        ("attach_prog_fd", ctypes.c_uint32),
+        ("attach_btf_obj_fd", ctypes.c_uint32),
+        ("fd_array", ctypes.c_void_p),
+        ("func_info", ctypes.c_void_p),
+        ("func_info_cnt", ctypes.c_uint32),
+        ("func_info_rec_size", ctypes.c_uint32),
+        ("line_info", ctypes.c_void_p),
+        ("line_info_cnt", ctypes.c_uint32),
+        ("line_info_rec_size", ctypes.c_uint32),
+        ("log_level", ctypes.c_uint32),
+        ("log_size", ctypes.c_uint32),
+        ("log_buf", ctypes.c_char_p),
+    )
+
+
+@functools.cache
+def _libbpf() -> ctypes.CDLL:
+    try:
+        return ctypes.CDLL("libbpf.so.1", use_errno=True)
+    except OSError as error:
+        raise ToolError(
+            "libbpf.so.1 is missing; install libbpf1 (it comes with python3-bpfcc)"
+        ) from error
+
+
+@functools.cache
+def _libc() -> ctypes.CDLL:
+    return ctypes.CDLL(None, use_errno=True)
+
+
+def load_program(
+    kind: int, name: str, code: bytes, attach_type: int = 0, btf_id: int = 0, btf_fd: int = 0
+) -> int:
+    """Load a program, return its fd. `code` is whole BPF instructions of 8 bytes.
+
+    Raises LoadError with the verifier's last words.
+    """
+    options = _LoadOptions(
+        sz=ctypes.sizeof(_LoadOptions),
+        expected_attach_type=attach_type,
+        attach_btf_id=btf_id,
+        attach_btf_obj_fd=btf_fd,
+    )
+    # libbpf asks again for a log by itself only at level 0 without a buffer; ask on failure.
+    for log in (None, ctypes.create_string_buffer(_LOG_SIZE)):
+        if log is not None:
+            options.log_level, options.log_size = 1, _LOG_SIZE
+            options.log_buf = ctypes.cast(log, ctypes.c_char_p)
+        fd: int = _libbpf().bpf_prog_load(
+            kind,
+            name[:15].encode(),
+            b"GPL",
+            code,
+            ctypes.c_size_t(len(code) // 8),
+            ctypes.byref(options),
+        )
+        number = ctypes.get_errno()
+        if fd >= 0:
+            return fd
+        if number in (errno.EPERM, errno.ENOTSUPP if hasattr(errno, "ENOTSUPP") else 524):
+            break
+    words = log.value.decode("utf-8", "replace").strip().splitlines() if log is not None else []
+    told = f": {' | '.join(words[-4:])}" if words else ""
+    raise LoadError(f"cannot load BPF program {name} ({os.strerror(number)}){told}", number)
+
+
+def attach_tracing(program: int) -> int:
+    """Attach an fentry or fexit program; returns the link's fd."""
+    return _raw_tracepoint_open(None, program)
+
+
+def attach_raw_tracepoint(program: int, name: str) -> int:
+    """Attach to a raw tracepoint; returns the link's fd."""
+    return _raw_tracepoint_open(name.encode(), program)
+
+
+def _raw_tracepoint_open(name: bytes | None, program: int) -> int:
+    fd: int = _libbpf().bpf_raw_tracepoint_open(name, program)
+    if fd < 0:
+        number = ctypes.get_errno()
+        what = name.decode() if name else "fentry"
+        raise LoadError(f"cannot attach to {what} ({os.strerror(number)})", number)
+    return fd
+
+
+def have_kprobes() -> bool:
+    """Whether the kernel has the kprobe PMU (CONFIG_KPROBE_EVENTS, Linux 4.17)."""
+    return _KPROBE_PMU.is_dir() and platform.machine() in _PERF_EVENT_OPEN
+
+
+def attach_kprobe(program: int, function: str, at_return: bool) -> int:
+    """Attach a kprobe through the perf PMU; returns the event's fd, which is all there is of it."""
+    kind = int((_KPROBE_PMU / "type").read_text())
+    config = 0
+    if at_return:  # format/retprobe says "config:0"
+        bit = int((_KPROBE_PMU / "format" / "retprobe").read_text().split(":")[1])
+        config = 1 << bit
+    name = ctypes.create_string_buffer(function.encode())
+    # struct perf_event_attr, version 1 (72 bytes): type, size, config, period, sample_type,
+    # read_format, flags, wakeup, bp_type, config1 = function name, config2 = offset.
+    attr = struct.pack(
+        "<IIQQQQQIIQQ", kind, 72, config, 1, 0, 0, 0, 0, 0, ctypes.addressof(name), 0
+    )
+    fd: int = _libc().syscall(
+        ctypes.c_long(_PERF_EVENT_OPEN[platform.machine()]),
+        attr,
+        ctypes.c_int(-1),
+        ctypes.c_int(0),
+        ctypes.c_int(-1),
+        ctypes.c_ulong(8),  # PERF_FLAG_FD_CLOEXEC
+    )
+    number = ctypes.get_errno()
+    if fd < 0:
+        raise LoadError(f"cannot probe {function} ({os.strerror(number)})", number)
+    for request, argument in ((_IOC_SET_BPF, program), (_IOC_ENABLE, 0)):
+        if _libc().ioctl(fd, ctypes.c_ulong(request), ctypes.c_long(argument)) < 0:
+            number = ctypes.get_errno()
+            os.close(fd)
+            raise LoadError(f"cannot probe {function} ({os.strerror(number)})", number)
+    return fd
+
+
+_FETCH_ADD_MARK: Final = 0x7AF0
+
+
+def patch_fetch_add(code: bytes) -> bytes:
+    """Put atomic fetch-and-add where the source marked it (next_id() in bpf/core.bpf.h).
+
+    The mark is a 64-bit store with a telling offset: opcode 0x7b becomes 0xdb (BPF_ATOMIC |
+    BPF_DW | BPF_STX), the offset 0 and the immediate BPF_ADD | BPF_FETCH.
+    """
+    out = bytearray(code)
+    for at in range(0, len(out), 8):
+        if out[at] == 0x7B and struct.unpack_from("<h", out, at + 2)[0] == _FETCH_ADD_MARK:
+            out[at] = 0xDB
+            struct.pack_into("<hi", out, at + 2, 0, 0x01)
+    return bytes(out)
+
+
+def program_misses(fd: int) -> int:
+    """Runs the kernel skipped because the program was already running on that CPU.
+
+    bpf_prog_info.recursion_misses, Linux 5.12: 9ed9e9ba2337 ("bpf: Count the number of times
+    recursion was prevented").
+    """
+    info = ctypes.create_string_buffer(256)
+    length = ctypes.c_uint32(len(info))
+    if _libbpf().bpf_obj_get_info_by_fd(fd, info, ctypes.byref(length)) or length.value < 216:
+        return 0
+    # Offset in struct bpf_prog_info (include/uapi/linux/bpf.h): after run_time_ns and run_cnt.
+    return int(struct.unpack_from("<Q", info, 208)[0])

@@ -1,0 +1,278 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The loader: a forked child compiles with bcc, attaches, hands the fds over and is gone.
+
+bcc brings LLVM (over 100 MB) into whoever imports it; the tracing process never does. The child
+sends one JSON message with the file descriptors of maps, programs and links and exits. All that
+is left in the kernel hangs on those descriptors: when their holder dies, it is gone too.
+"""
+
+from __future__ import annotations
+
+import array
+import json
+import os
+import platform
+import socket
+import sys
+import tempfile
+import traceback
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from dmabuf_tool.errors import ToolError
+from dmabuf_tool.kernel.btf import Btf
+from dmabuf_tool.probes import abilities, bpf, layout, plan, source
+
+MAPS: Final = ("events", "chunks", "stats", "stacks")
+"""The maps of bpf/ that user space reads."""
+
+_ATTEMPTS: Final = 4
+"""How often the plan is made again after a refusal before giving up."""
+
+
+@dataclass(slots=True)
+class Loaded:
+    """What the child handed over. Closing it detaches everything."""
+
+    ways: list[dict[str, Any]]
+    maps: dict[str, int] = field(default_factory=dict)
+    programs: dict[str, int] = field(default_factory=dict)
+    links: list[int] = field(default_factory=list)
+    has_dma_flags: bool = False
+    page_struct_size: int = 64
+
+    def close(self) -> None:
+        """Detach every probe and free every map."""
+        for fd in (*self.links, *self.programs.values(), *self.maps.values()):
+            os.close(fd)
+        self.links, self.programs, self.maps = [], {}, {}
+
+    @property
+    def missing(self) -> list[dict[str, Any]]:
+        """The hooks this kernel did not allow."""
+        return [way for way in self.ways if way["method"] == "missing"]
+
+
+class Loading:
+    """A load under way: `start()` forks, `finish()` waits, so the parent can import meanwhile."""
+
+    def __init__(self, pid: int, channel: socket.socket) -> None:
+        self._pid, self._channel = pid, channel
+
+    def finish(self) -> Loaded:
+        """Wait for the child.
+
+        Raises ToolError with the child's one line.
+        """
+        try:
+            message, fds = _receive(self._channel)
+        finally:
+            self._channel.close()
+            os.waitpid(self._pid, 0)
+        if "error" in message:
+            for fd in fds:
+                os.close(fd)
+            raise ToolError(message["error"])
+        loaded = Loaded(
+            message["ways"],
+            has_dma_flags=message["has_dma_flags"],
+            page_struct_size=message["page_struct_size"],
+        )
+        rest = iter(fds)
+        loaded.maps = {name: next(rest) for name in message["maps"]}
+        loaded.programs = {name: next(rest) for name in message["programs"]}
+        loaded.links = list(rest)
+        return loaded
+
+
+def start(options: source.Options, hooks: tuple[plan.Hook, ...] = plan.HOOKS) -> Loading:
+    """Fork the child that compiles and attaches.
+
+    Raises ToolError without root.
+    """
+    abilities.require_root()
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    pid = os.fork()
+    if pid:
+        theirs.close()
+        return Loading(pid, ours)
+    ours.close()
+    _child(theirs, options, hooks)
+    raise AssertionError("unreachable")
+
+
+def _child(channel: socket.socket, options: source.Options, hooks: tuple[plan.Hook, ...]) -> None:
+    """Load, report, and leave without running the parent's exit handlers."""
+    fds: list[int] = []
+    try:
+        message, fds = _load(options, hooks)
+    except ToolError as error:
+        message = {"error": str(error)}
+    except BaseException:
+        traceback.print_exc()
+        message = {"error": "the loader failed; the lines above are a bug report's content"}
+    try:
+        _send(channel, message, fds)
+    finally:
+        os._exit(0)
+
+
+def _load(
+    options: source.Options, hooks: tuple[plan.Hook, ...]
+) -> tuple[dict[str, Any], list[int]]:
+    btf = Btf()
+    can = abilities.probe(btf)
+    structs = layout.header(btf) if any(h.subject != "native" for h in hooks) else ""
+    refused: set[tuple[str, str]] = set()
+    for _ in range(_ATTEMPTS):
+        ways = plan.resolve(can, btf.arity, btf.has_tracepoint, refused, hooks)
+        lost = [way for way in plan.missing(ways) if way.hook.required]
+        if lost:
+            functions = ", ".join(way.hook.functions[0] for way in lost)
+            raise ToolError(
+                f"this kernel allows neither fentry nor kprobes on {functions};"
+                " run 'dmabuf-tool doctor' for the reasons"
+            )
+        module = _compile(*source.compose(ways, structs, options))
+        try:
+            programs, links = _attach(module, btf)
+        except _Refused as error:
+            refused.add((error.way.function, error.way.method))
+            continue
+        maps = [name for name in MAPS if name in module.maps]
+        message = {
+            "ways": [way.to_json() for way in ways],
+            "maps": maps,
+            "programs": list(programs),
+            "has_dma_flags": "dma_flags" in btf.members("scatterlist"),
+            "page_struct_size": btf.size_of("page") or 64,
+        }
+        return message, [*(module.maps[m] for m in maps), *programs.values(), *links]
+    raise ToolError("the kernel keeps refusing probes; run 'dmabuf-tool doctor' for the reasons")
+
+
+@dataclass(slots=True)
+class _Module:
+    """What bcc made of the text: bytecode by program, map fds by name."""
+
+    programs: list[source.Program]
+    code: dict[str, bytes]
+    maps: dict[str, int]
+    keep: Any  # bcc's object owns the maps until the fds are sent
+
+
+class _Refused(Exception):
+    def __init__(self, way: plan.Way) -> None:
+        super().__init__(way.function)
+        self.way = way
+
+
+def _compile(text: str, programs: list[source.Program]) -> _Module:
+    """Compile with bcc and the stub headers.
+
+    Raises ToolError where bcc is missing or refuses the text.
+    """
+    os.environ["BCC_KERNEL_SOURCE"] = str(source.BPF_DIRECTORY / "include")
+    try:
+        from bcc import BPF
+    except ImportError as error:
+        raise ToolError(
+            "bcc's Python module is missing: install python3-bpfcc (Debian, Ubuntu) or"
+            " python3-bcc (Fedora, openSUSE); 'bcc' on PyPI is an unrelated package"
+        ) from error
+    target = {"x86_64": "x86", "aarch64": "arm64"}.get(platform.machine(), platform.machine())
+    flags = [f"-DPAGE_SIZE={os.sysconf('SC_PAGE_SIZE')}", f"-D__TARGET_ARCH_{target}", "-Wno-all"]
+    with tempfile.TemporaryFile() as log:
+        saved = os.dup(2)
+        os.dup2(log.fileno(), 2)
+        try:
+            module = BPF(text=text, cflags=flags)
+        except Exception as error:
+            log.seek(0)
+            words = log.read().decode("utf-8", "replace")
+            wrong = [line for line in words.splitlines() if "error" in line.lower()]
+            if os.environ.get("DMABUF_TOOL_DEBUG"):
+                os.write(saved, words.encode())
+            raise ToolError(
+                f"bcc cannot compile the probes: {wrong[0] if wrong else error}"
+            ) from error
+        finally:
+            os.dup2(saved, 2)
+            os.close(saved)
+    code = {p.name: bpf.patch_fetch_add(module.dump_func(p.name.encode())) for p in programs}
+    maps = {name: module.get_table(name.encode()).map_fd for name in MAPS if f"{name}," in text}
+    return _Module(programs, code, maps, module)
+
+
+def _attach(module: _Module, btf: Btf) -> tuple[dict[str, int], list[int]]:
+    """Load and attach every program.
+
+    Raises _Refused for the first one the kernel turns down, with nothing left attached.
+    """
+    programs: dict[str, int] = {}
+    links: list[int] = []
+    # Returns before entries: an entry without its return would leave a frame behind.
+    for program in sorted(module.programs, key=lambda p: not p.at_return):
+        try:
+            fd = _load_one(program, module.code[program.name], btf)
+            programs[program.name] = fd
+            links.append(_attach_one(program, fd))
+        except bpf.LoadError as error:
+            if os.environ.get("DMABUF_TOOL_DEBUG"):
+                print(f"{program.name} ({program.way.method}): {error}", file=sys.stderr)
+            for open_fd in (*links, *programs.values()):
+                os.close(open_fd)
+            raise _Refused(program.way) from error
+    return programs, links
+
+
+def _load_one(program: source.Program, code: bytes, btf: Btf) -> int:
+    way = program.way
+    if way.method == "fentry":
+        kind = bpf.TRACE_FEXIT if program.at_return else bpf.TRACE_FENTRY
+        btf_id = btf.function(way.function)
+        return bpf.load_program(bpf.PROG_TRACING, program.name, code, kind, btf_id)
+    kind = bpf.PROG_RAW_TRACEPOINT if way.method == "raw_tracepoint" else bpf.PROG_KPROBE
+    return bpf.load_program(kind, program.name, code)
+
+
+def _attach_one(program: source.Program, fd: int) -> int:
+    way = program.way
+    if way.method == "fentry":
+        return bpf.attach_tracing(fd)
+    if way.method == "raw_tracepoint":
+        return bpf.attach_raw_tracepoint(fd, way.function)
+    return bpf.attach_kprobe(fd, way.function, program.at_return)
+
+
+def _send(channel: socket.socket, message: dict[str, Any], fds: list[int]) -> None:
+    body = json.dumps(message).encode()
+    head = len(body).to_bytes(4, "little") + len(fds).to_bytes(4, "little")
+    socket.send_fds(channel, [head], fds)
+    channel.sendall(body)
+
+
+def _receive(channel: socket.socket) -> tuple[dict[str, Any], list[int]]:
+    """The child's message and fds.
+
+    Raises ToolError when the child died without a word.
+    """
+    space = socket.CMSG_LEN(256 * array.array("i").itemsize)
+    head, ancillary, _, _ = channel.recvmsg(8, space, socket.MSG_CMSG_CLOEXEC)
+    fds = array.array("i")
+    for level, kind, data in ancillary:
+        if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):
+            fds.frombytes(data[: len(data) - len(data) % fds.itemsize])
+    if len(head) < 8:
+        raise ToolError("the loader died before it could attach (out of memory?)")
+    length = int.from_bytes(head[:4], "little")
+    body = b""
+    while len(body) < length:
+        part = channel.recv(length - len(body))
+        if not part:
+            raise ToolError("the loader died before it could attach (out of memory?)")
+        body += part
+    message: dict[str, Any] = json.loads(body)
+    return message, list(fds)

@@ -1,0 +1,46 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Reading small BPF maps: counters and call stacks, through libbpf's map calls."""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import os
+import struct
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+_STACK_DEPTH: Final = 127  # PERF_MAX_STACK_DEPTH
+
+
+@functools.cache
+def possible_cpus() -> int:
+    """The number of per-CPU values of a map: one for each possible CPU."""
+    text = Path("/sys/devices/system/cpu/possible").read_text().strip()
+    return int(text.replace(",", "-").split("-")[-1]) + 1
+
+
+def _lookup(fd: int, key: bytes, size: int) -> bytes | None:
+    value = ctypes.create_string_buffer(size)
+    lib = ctypes.CDLL("libbpf.so.1", use_errno=True)
+    return None if lib.bpf_map_lookup_elem(fd, key, value) else value.raw
+
+
+def counters(fd: int, count: int) -> Sequence[int]:
+    """`count` 64-bit counters in one element of a per-CPU array, summed over the CPUs."""
+    cpus = possible_cpus()
+    raw = _lookup(fd, bytes(4), 8 * count * cpus)
+    if raw is None:
+        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()), "BPF map of counters")
+    values = struct.unpack(f"<{count * cpus}Q", raw)
+    return [sum(values[i::count]) for i in range(count)]
+
+
+def stack(fd: int, key: int) -> list[int]:
+    """The addresses of a call stack, innermost first; [] where the map no longer has it."""
+    raw = _lookup(fd, struct.pack("<I", key), 8 * _STACK_DEPTH)
+    if raw is None:
+        return []
+    addresses = struct.unpack(f"<{_STACK_DEPTH}Q", raw)
+    return list(addresses[: addresses.index(0)] if 0 in addresses else addresses)

@@ -1,0 +1,196 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The probe plan as data: what is hooked, in which function, and what is lost without it.
+
+A hook has handlers in bpf/ (`on_<hook>_entry`, `on_<hook>_exit`) and one or more kernel functions
+to find it in, newest first. `resolve()` decides by what the running kernel's BTF has and what it allows,
+never by its version. Where these facts come from: reading of Linux 5.15 to 7.3 and tracing of the
+Debian kernels 6.1, 6.12 and 7.2.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+from dataclasses import asdict, dataclass
+from typing import Any, Final, Literal
+
+Method = Literal["fentry", "kprobe", "raw_tracepoint", "missing"]
+
+
+@dataclass(frozen=True, slots=True)
+class Hook:
+    """One thing worth hooking. `functions` in order of preference; `lost` completes "without it".
+
+    `entry` and `exit` say which handlers there are. `raw_tracepoint` is used when there is no
+    function to hook; its arguments are the handler's.
+    """
+
+    name: str
+    subject: str
+    functions: tuple[str, ...]
+    entry: bool
+    exit: bool
+    lost: str
+    required: bool = False
+    raw_tracepoint: str = ""
+
+
+HOOKS: Final = (
+    Hook("export", "dmabuf", ("dma_buf_export",), False, True, "births of buffers"),
+    Hook("release", "dmabuf", ("dma_buf_release",), True, False, "ends of buffers"),
+    # dma_buf_attach() jumps to dma_buf_dynamic_attach() in every kernel: hooked once.
+    Hook(
+        "attach",
+        "dmabuf",
+        ("dma_buf_dynamic_attach",),
+        True,
+        True,
+        "attachments",
+        required=True,
+    ),
+    Hook("detach", "dmabuf", ("dma_buf_detach",), True, True, "detaches", required=True),
+    # dma_buf_map_attachment_unlocked() (6.2) calls dma_buf_map_attachment(): counted once.
+    Hook(
+        "map",
+        "dmabuf",
+        ("dma_buf_map_attachment",),
+        True,
+        True,
+        "level-1 mappings and their tables",
+        required=True,
+    ),
+    Hook(
+        "unmap",
+        "dmabuf",
+        ("dma_buf_unmap_attachment",),
+        True,
+        True,
+        "ends of level-1 mappings",
+        required=True,
+    ),
+    Hook("pin", "dmabuf", ("dma_buf_pin",), False, True, "pins"),
+    Hook("unpin", "dmabuf", ("dma_buf_unpin",), True, False, "unpins"),
+    Hook("cpu_begin", "dmabuf", ("dma_buf_begin_cpu_access",), False, True, "CPU access"),
+    Hook("cpu_end", "dmabuf", ("dma_buf_end_cpu_access",), False, True, "ends of CPU access"),
+    Hook(
+        "invalidate",
+        "dmabuf",
+        # Linux 7.1: 95308225e5ba renamed dma_buf_move_notify().
+        ("dma_buf_invalidate_mappings", "dma_buf_move_notify"),
+        True,
+        False,
+        "moves of buffers",
+    ),
+    Hook("device_gone", "dmabuf", ("device_del",), True, False, "removals of devices"),
+    Hook(
+        "dma_map_sg",
+        "dmabuf",
+        ("__dma_map_sg_attrs",),
+        False,
+        True,
+        "the DMA API's own errno and attributes inside a map",
+    ),
+    Hook(
+        "iommu_map",
+        "iommu",
+        # iommu_map_nosync() took the place of __iommu_map() (in 6.16).
+        ("iommu_map_nosync", "__iommu_map"),
+        False,
+        True,
+        "IOMMU mappings",
+    ),
+    Hook("iommu_unmap", "iommu", ("__iommu_unmap",), False, True, "ends of IOMMU mappings"),
+    Hook(
+        "domain_attach",
+        "iommu",
+        ("__iommu_attach_device",),
+        False,
+        True,
+        "switches of IOMMU domains",
+    ),
+    Hook("domain_free", "iommu", ("iommu_domain_free",), True, False, "ends of IOMMU domains"),
+    Hook(
+        "bounce",
+        "iommu",
+        (),
+        True,
+        False,
+        "swiotlb bounces",
+        raw_tracepoint="swiotlb_bounced",
+    ),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Way:
+    """A hook as this kernel allows it. `arity` is the number of the function's arguments."""
+
+    hook: Hook
+    method: Method
+    function: str = ""
+    arity: int = 0
+
+    def to_json(self) -> dict[str, Any]:
+        """The entry of the plan in a capture's header and in `doctor`."""
+        result = {"hook": self.hook.name, "method": self.method, "function": self.function}
+        if self.method == "missing":
+            result["lost"] = self.hook.lost
+        return result
+
+
+@dataclass(frozen=True, slots=True)
+class Abilities:
+    """What the kernel can do, found out by asking it (probes/abilities.py)."""
+
+    fentry: bool
+    kprobe: bool
+    raw_tracepoint: bool
+
+    def to_json(self) -> dict[str, bool]:
+        """As in `doctor --json`."""
+        return asdict(self)
+
+
+def resolve(
+    abilities: Abilities,
+    arity: Callable[[str], int | None],
+    has_tracepoint: Callable[[str], bool],
+    refused: Collection[tuple[str, str]] = (),
+    hooks: tuple[Hook, ...] = HOOKS,
+) -> list[Way]:
+    """Choose a way for every hook.
+
+    `arity` gives the number of arguments of a function in BTF, None where BTF has it not;
+    `refused` holds (function, method) pairs that the kernel turned down when they were tried: BTF
+    also lists functions whose only copy is inlined or .isra.
+    """
+    return [_way(hook, abilities, arity, has_tracepoint, refused) for hook in hooks]
+
+
+def _way(
+    hook: Hook,
+    abilities: Abilities,
+    arity: Callable[[str], int | None],
+    has_tracepoint: Callable[[str], bool],
+    refused: Collection[tuple[str, str]],
+) -> Way:
+    methods: list[Method] = ["fentry"] if abilities.fentry else []
+    methods += ["kprobe"] if abilities.kprobe else []
+    for function in hook.functions:
+        count = arity(function)
+        for method in methods:
+            if count is not None and (function, method) not in refused:
+                return Way(hook, method, function, count)
+    tracepoint = hook.raw_tracepoint
+    if (
+        tracepoint
+        and abilities.raw_tracepoint
+        and has_tracepoint(tracepoint)
+        and (tracepoint, "raw_tracepoint") not in refused
+    ):
+        return Way(hook, "raw_tracepoint", tracepoint)
+    return Way(hook, "missing")
+
+
+def missing(ways: list[Way]) -> list[Way]:
+    """The hooks this kernel does not allow."""
+    return [way for way in ways if way.method == "missing"]

@@ -1,0 +1,156 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""One C text for bcc: options, kernel structs, the contract, the subjects, and the programs.
+
+bcc rewrites map accesses only in its main file, so the files of bpf/ are put into one text, with
+`#line` so that messages name the right place. Around the handlers of each hook, programs are
+written for the method the plan chose.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from dmabuf_tool.probes.plan import Way
+
+SG_BLOCK: Final = 128
+"""Entries in one block of a chained scatterlist: a page of struct scatterlist.
+
+SG_MAX_SINGLE_ALLOC, include/linux/scatterlist.h: PAGE_SIZE / sizeof(struct scatterlist)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What is compiled in. Ring sizes are in bytes, a power of two and whole pages."""
+
+    event_ring: int = 2 << 20
+    chunk_ring: int = 2 << 20
+    max_segments: int = 4096
+    stacks: bool = False
+    page_size: int = 4096
+
+    def defines(self) -> dict[str, int]:
+        """As C macros."""
+        block = self.page_size // 32
+        result = {
+            "EVENT_RING_PAGES": self.event_ring // self.page_size,
+            "CHUNK_RING_PAGES": self.chunk_ring // self.page_size,
+            "MAX_SEGMENTS": self.max_segments,
+            "MAX_CHUNKS": (self.max_segments + block - 2) // (block - 1),
+            "SG_BLOCK": block,
+            "CHUNK_BYTES": self.page_size,
+            "SG_CHAIN": 1,
+            "BPF_RB_NO_WAKEUP": 1,
+        }
+        if self.stacks:
+            result["STACKS_EVERYWHERE"] = 1
+        return result
+
+
+@dataclass(frozen=True, slots=True)
+class Program:
+    """A program in the text: the function bcc compiled, and what it is attached to."""
+
+    name: str
+    way: Way
+    at_return: bool
+
+
+_FENTRY = """
+int {name}(u64 *ctx)
+{{
+	struct call c = {{ .ctx = ctx }};
+{loads}
+	return {handler}(&c);
+}}
+"""
+
+_KPROBE_ENTRY = """
+int {name}(struct pt_regs *ctx)
+{{
+	struct call c = {{ .ctx = ctx }};
+
+	c.arg[0] = PT_REGS_PARM1(ctx);
+	c.arg[1] = PT_REGS_PARM2(ctx);
+	c.arg[2] = PT_REGS_PARM3(ctx);
+	c.arg[3] = PT_REGS_PARM4(ctx);
+	c.arg[4] = PT_REGS_PARM5(ctx);
+{body}
+}}
+"""
+
+_KPROBE_RETURN = """
+int {name}(struct pt_regs *ctx)
+{{
+	struct call c = {{ .ctx = ctx }};
+
+	if (!restore_call({number}, &c))
+		return 0;
+	c.ret = PT_REGS_RC(ctx);
+	return {handler}(&c);
+}}
+"""
+
+
+def _loads(count: int, ret: int | None = None) -> str:
+    lines = [f"\tc.arg[{i}] = ctx[{i}];" for i in range(min(count, 5))]
+    if ret is not None:
+        lines.append(f"\tc.ret = ctx[{ret}];")
+    return "\n".join(lines)
+
+
+def _programs_of(number: int, way: Way) -> list[tuple[Program, str]]:
+    hook = way.hook
+    entry, leave = f"on_{hook.name}_entry", f"on_{hook.name}_exit"
+    result = []
+    if way.method in ("fentry", "raw_tracepoint"):
+        count = way.arity if way.method == "fentry" else 3
+        if hook.entry:
+            name = f"{hook.name}_entry"
+            text = _FENTRY.format(name=name, handler=entry, loads=_loads(count))
+            result.append((Program(name, way, False), text))
+        if hook.exit:
+            name = f"{hook.name}_exit"
+            text = _FENTRY.format(name=name, handler=leave, loads=_loads(count, count))
+            result.append((Program(name, way, True), text))
+    elif way.method == "kprobe":
+        calls = [f"\tsave_call({number}, &c);"] if hook.exit else []
+        calls.append(f"\treturn {entry}(&c);" if hook.entry else "\treturn 0;")
+        name = f"{hook.name}_entry"
+        text = _KPROBE_ENTRY.format(name=name, body="\n".join(calls))
+        result.append((Program(name, way, False), text))
+        if hook.exit:
+            name = f"{hook.name}_exit"
+            text = _KPROBE_RETURN.format(name=name, number=number, handler=leave)
+            result.append((Program(name, way, True), text))
+    return result
+
+
+BPF_DIRECTORY: Final = Path(__file__).parents[1] / "bpf"
+"""bpf/ as it travels with the package; bcc needs a real directory for the stub headers."""
+
+
+def bpf_file(name: str) -> str:
+    """The text of a file of bpf/."""
+    return (BPF_DIRECTORY / name).read_text()
+
+
+def compose(ways: Iterable[Way], layout: str, options: Options) -> tuple[str, list[Program]]:
+    """The C text for these ways, and the programs in it."""
+    ways = [way for way in ways if way.method != "missing"]
+    parts = [f"#define {name} {value}\n" for name, value in options.defines().items()]
+    parts.append(layout)
+    files = ["events.h", "core.bpf.h"]
+    if any(way.method == "kprobe" for way in ways):
+        files.append("kprobe.bpf.h")
+    files += [f"{subject}.bpf.c" for subject in dict.fromkeys(w.hook.subject for w in ways)]
+    for name in files:
+        parts.append(f'#line 1 "{name}"\n{bpf_file(name)}')
+    programs = []
+    for number, way in enumerate(ways):
+        for program, text in _programs_of(number, way):
+            programs.append(program)
+            parts.append(text)
+    return "\n".join(parts), programs
