@@ -112,25 +112,48 @@ class Dir(IntEnum):
     FROM_DEVICE = 2
 
 
+_U32, _U64 = ctypes.c_uint32, ctypes.c_uint64
+
+
 class Req(ctypes.Structure):
     """struct lab_req."""
 
     _fields_ = [
-        ("op", ctypes.c_uint32),
-        ("flags", ctypes.c_uint32),
+        ("op", _U32),
+        ("flags", _U32),
         ("fd", ctypes.c_int32),
-        *(
-            (name, ctypes.c_uint32)
-            for name in (
-                "device attachment map context direction kind source shape fail_step fail_error "
-                "fail_count delay_ms run_pages mask_bits max_seg min_align count"
-            ).split()
-        ),
-        *(
-            (name, ctypes.c_uint64)
-            for name in "boundary limit size offset va addr ino ns dma_addr dma_len dma_sum".split()
-        ),
-        *((name, ctypes.c_uint32) for name in "nents orig_nents version reserved".split()),
+        ("device", _U32),
+        ("attachment", _U32),
+        ("map", _U32),
+        ("context", _U32),
+        ("direction", _U32),
+        ("kind", _U32),
+        ("source", _U32),
+        ("shape", _U32),
+        ("fail_step", _U32),
+        ("fail_error", _U32),
+        ("fail_count", _U32),
+        ("delay_ms", _U32),
+        ("run_pages", _U32),
+        ("mask_bits", _U32),
+        ("max_seg", _U32),
+        ("min_align", _U32),
+        ("count", _U32),
+        ("boundary", _U64),
+        ("limit", _U64),
+        ("size", _U64),
+        ("offset", _U64),
+        ("va", _U64),
+        ("addr", _U64),
+        ("ino", _U64),
+        ("ns", _U64),
+        ("dma_addr", _U64),
+        ("dma_len", _U64),
+        ("dma_sum", _U64),
+        ("nents", _U32),
+        ("orig_nents", _U32),
+        ("version", _U32),
+        ("reserved", _U32),
         ("name", ctypes.c_char * 32),
     ]
 
@@ -309,9 +332,7 @@ class Lab:
     def unpin(self, attachment: int) -> None:
         self.call(Op.UNPIN, attachment=attachment)
 
-    def map(
-        self, attachment: int, direction: int = Dir.BIDIRECTIONAL, flags: int = 0
-    ) -> Mapping:
+    def map(self, attachment: int, direction: int = Dir.BIDIRECTIONAL, flags: int = 0) -> Mapping:
         q = self.call(Op.MAP, attachment=attachment, direction=direction, flags=flags)
         return Mapping(q.map, q.nents, q.orig_nents, q.dma_addr, q.dma_len, q.dma_sum, q.ns)
 

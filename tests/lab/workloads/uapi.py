@@ -342,6 +342,15 @@ def v4l2_devices(driver: str) -> list[Path]:
 
 
 @contextmanager
+def closing(fd: int) -> Iterator[int]:
+    """Closes a file descriptor at the end of the block."""
+    try:
+        yield fd
+    finally:
+        os.close(fd)
+
+
+@contextmanager
 def open_fd(path: Path) -> Iterator[int]:
     """An open file descriptor for the block."""
     fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
