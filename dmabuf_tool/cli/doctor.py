@@ -18,9 +18,10 @@ def command(ctx: click.Context, output_format: str) -> None:
     """
     from dmabuf_tool.kernel import checks
     from dmabuf_tool.kernel.machine import machine
+    from dmabuf_tool.probes import checks as probe_checks
     from dmabuf_tool.render import doctor as render
 
-    found = checks.run()
+    found = [*checks.run(), *probe_checks.run()]
     if output_format == "json":
         write_json(render.document(found, machine()))
     else:

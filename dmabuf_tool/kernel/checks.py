@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""What can be traced on this machine: checks as data, each with a status, a detail and a fix.
+"""What this machine offers a tracer: checks as data, each with a status, a detail and a fix.
 
 A check is a function from a root directory to a `Check`. Some are requirements: `needed` names
 what tracing cannot do without, and one check that is not missing satisfies it ("attach" is
 satisfied by kprobes or by fentry). Everything else only takes something away, which the detail
-names.
+names. probes/checks.py adds those that load a program.
 """
 
 from __future__ import annotations
@@ -17,8 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from dmabuf_tool.errors import ToolError
-from dmabuf_tool.kernel import bufinfo, config, distribution, iommu, symbols, trial
+from dmabuf_tool.kernel import bufinfo, distribution, iommu, symbols
 from dmabuf_tool.kernel.text import size
 
 OK: Final = "ok"
@@ -46,7 +45,6 @@ REQUIREMENTS: Final = {
     "bcc": "bcc, which compiles the probes, is missing",
     "attach": "no way to attach to kernel functions: neither kprobes nor fentry work",
     "lockdown": "lockdown forbids reading kernel memory",
-    "probes": "the probes tracing cannot do without do not resolve",
 }
 
 
@@ -145,43 +143,17 @@ def libbpf(root: Path) -> Check:
     return Check("libbpf", "libbpf.so.1", OK, "can be loaded", needed="libbpf")
 
 
-def raw_tracepoints(root: Path) -> Check:
-    """The simplest program: whether BPF works at all."""
-    return _tried("bpf", "BPF programs", trial.raw_tracepoint(), "see privileges and lockdown")
-
-
-def kprobes(root: Path) -> Check:
-    """kprobes by perf events."""
-    return _tried(
-        *("kprobes", "kprobes", trial.kprobe(PROBED, root)),
-        *(_option(root, "CONFIG_KPROBE_EVENTS"), "attach"),
-    )
-
-
-def fentry(root: Path) -> Check:
-    """BPF trampolines. Cheaper than kprobes, but not on every architecture and kernel."""
-    what = "fentry"
-    fix = _option(root, "CONFIG_DYNAMIC_FTRACE_WITH_DIRECT_CALLS")
-    from dmabuf_tool.kernel.btf import VMLINUX, Btf
-
-    try:
-        types = Btf(root / VMLINUX.relative_to("/"))
-    except ToolError as error:
-        return Check("fentry", what, MISSING, str(error), fix, "attach")
-    try:
-        btf_id = types.function(PROBED)
-    finally:
-        types.close()
-    if not btf_id:
-        return Check("fentry", what, MISSING, f"BTF does not know {PROBED}", fix, "attach")
-    return _tried("fentry", what, trial.fentry(PROBED, btf_id), fix, "attach")
-
-
 def lockdown(root: Path) -> Check:
     """Confidentiality mode forbids kprobes and bpf_probe_read_kernel (security/security.c)."""
+    directory = root / "sys/kernel/security"
     try:
-        text = (root / "sys/kernel/security/lockdown").read_text(encoding="ascii")
+        text = (directory / "lockdown").read_text(encoding="ascii")
     except OSError:
+        if os.path.isdir(directory) and not os.listdir(directory):
+            return Check(
+                *("lockdown", "lockdown", DEGRADED, "unknown: securityfs is not mounted"),
+                *("mount -t securityfs none /sys/kernel/security", "lockdown"),
+            )
         return Check("lockdown", "lockdown", OK, "not in this kernel", needed="lockdown")
     mode = text.partition("[")[2].partition("]")[0] or "unknown"
     if mode == "confidentiality":
@@ -210,7 +182,8 @@ def addresses(root: Path) -> Check:
 def tracefs(root: Path) -> Check:
     """Where tracepoints describe themselves."""
     for path in ("sys/kernel/tracing", "sys/kernel/debug/tracing"):
-        if (root / path / "events").is_dir():
+        # os.path: a directory that may not be searched is False here and an error in pathlib
+        if os.path.isdir(root / path / "events"):
             return Check("tracefs", "tracefs", OK, f"/{path}")
     return Check(
         *("tracefs", "tracefs", DEGRADED, "not mounted or not readable"),
@@ -266,7 +239,7 @@ def swiotlb(root: Path) -> Check:
         return Check("swiotlb", what, DEGRADED, "unknown: debugfs is not readable", "run as root")
     except (OSError, ValueError):
         # debugfs is mounted if anything is in it; a kernel without swiotlb has no directory.
-        if path.parents[1].is_dir() and any(path.parents[1].iterdir()):
+        if os.path.isdir(path.parents[1]) and os.listdir(path.parents[1]):
             return Check("swiotlb", what, OK, "not in this kernel")
         return Check(
             *("swiotlb", what, DEGRADED, "unknown: debugfs is not mounted"),
@@ -287,26 +260,9 @@ def pyroute2(root: Path) -> Check:
 
 
 CHECKS: Final[tuple[Callable[[Path], Check], ...]] = (
-    *(privileges, core, types, bcc, libbpf, raw_tracepoints, kprobes, fentry, lockdown),
+    *(privileges, core, types, bcc, libbpf, lockdown),
     *(addresses, tracefs, debugfs, kmsg, iommus, swiotlb, pyroute2),
 )
-
-
-def _tried(id_: str, what: str, result: trial.Trial, fix: str, needed: str = "") -> Check:
-    """Make a check of a trial."""
-    if result.ok:
-        return Check(id_, what, OK, result.detail, needed=needed)
-    return Check(id_, what, MISSING, result.detail, fix, needed)
-
-
-def _option(root: Path, option: str) -> str:
-    """Say which kernel option to look for, as far as the configuration tells."""
-    options = config.read(root)
-    if options is not None and options.get(option, "n") == "n":
-        return f"boot a kernel with {option}=y, which this one lacks"
-    if options is not None:
-        return f"this kernel has {option}=y but refuses: see privileges and lockdown"
-    return f"boot a kernel with {option}=y"
 
 
 def _capabilities(root: Path) -> set[str]:

@@ -18,6 +18,8 @@ from dmabuf_tool.render.table import Cell, Column, Part, Table
 
 SCHEMA: Final = "dmabuf-tool/devices/1"
 
+_NODES_SHOWN: Final = 3
+
 COLUMNS: Final = (
     Column("DEVICE", "name", 16, "Name of the device"),
     Column("DRIVER", "driver", 14, "Bound driver"),
@@ -50,14 +52,15 @@ def page(
             "-" if device.iommu_group is None else str(device.iommu_group),
             device.domain_type or ("-" if device.iommu_group is None else "?"),
             "?" if attached is None else str(attached.get(device.name, 0)),
-            " ".join(device.nodes) or "-",
+            _nodes(device.nodes),
         ]
         for device in devices
     ]
     parts: list[Part] = [Table(COLUMNS, rows, "No devices that do DMA."), ""]
     if units:
-        parts.append(f"IOMMU: {', '.join(units)}. The type is the default domain's; a domain that")
-        parts.append("a driver attaches itself does not show here.")
+        parts.append(
+            f"IOMMU: {', '.join(units)}. A domain that a driver attaches itself is not shown."
+        )
     else:
         parts.append("No IOMMU: devices are given physical addresses.")
     parts.append("Bus limit, segment size, boundary and alignment are kernel memory: a trace reads")
@@ -116,6 +119,12 @@ def _object(device: Device, attached: Mapping[str, int] | None) -> dict[str, Any
         "domain_type": device.domain_type,
         "attachments": None if attached is None else attached.get(device.name, 0),
     }
+
+
+def _nodes(nodes: Sequence[str]) -> str:
+    """Write the first few nodes; a capture card can have a dozen."""
+    more = len(nodes) - _NODES_SHOWN
+    return " ".join(nodes[:_NODES_SHOWN]) + (f" +{more}" if more > 0 else "") or "-"
 
 
 def _yes(value: bool | None) -> str:

@@ -1,0 +1,123 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The checks of `doctor` that only trying answers: BPF, fentry, kprobes, and the resolved plan.
+
+Configuration, lockdown, security modules and container limits each may refuse a probe. A trial
+attaches a program of two instructions to one function and removes it at once.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+
+from dmabuf_tool.errors import ToolError
+from dmabuf_tool.kernel import config, symbols
+from dmabuf_tool.kernel.btf import Btf
+from dmabuf_tool.kernel.checks import MISSING, OK, PROBED, Check
+from dmabuf_tool.probes import bpf, plan
+
+_RETURN_ZERO: Final = bytes.fromhex("b7000000000000009500000000000000")
+
+_SEE: Final = "see privileges and lockdown"
+
+
+def run() -> list[Check]:
+    """Try each kind of program, then resolve the plan with what worked."""
+    try:
+        btf = Btf()
+    except ToolError as error:
+        return [Check("plan", "probe plan", MISSING, str(error), needed="types")]
+    try:
+        tracepoints = _try("bpf", "BPF programs", _raw_tracepoint, "raw tracepoints work", _SEE)
+        fentry = _try(
+            *("fentry", "fentry", lambda: _fentry(btf), f"works, tried on {PROBED}"),
+            *(_option("CONFIG_DYNAMIC_FTRACE_WITH_DIRECT_CALLS"), "attach"),
+        )
+        kprobe = _try(
+            *("kprobes", "kprobes", _kprobe, f"work, tried on {PROBED}"),
+            *(_option("CONFIG_KPROBE_EVENTS"), "attach"),
+        )
+        can = plan.Abilities(
+            fentry=fentry.status == OK,
+            kprobe=kprobe.status == OK,
+            raw_tracepoint=tracepoints.status == OK,
+        )
+        ways = plan.resolve(can, btf.arity, btf.has_tracepoint, _without_symbol())
+    finally:
+        btf.close()
+    return [tracepoints, fentry, kprobe, *(_hook(way, can.fentry or can.kprobe) for way in ways)]
+
+
+def _hook(way: plan.Way, attaches: bool) -> Check:
+    """Make the check of one hook: by what it is attached, or what is lost without it."""
+    hook = way.hook
+    what = f"probe {hook.name}"
+    # Where nothing attaches at all the reason has been given already.
+    needed = f"nothing to attach probe {hook.name} to" if hook.required and attaches else ""
+    if way.method != "missing":
+        return Check(f"probe-{hook.name}", what, OK, f"{way.method} {way.function}", needed=needed)
+    names = " or ".join([*hook.functions, hook.raw_tracepoint]).removesuffix(" or ")
+    fix = f"boot a kernel that has {names}" if attaches else "see fentry and kprobes above"
+    return Check(f"probe-{hook.name}", what, MISSING, f"lost: {hook.lost}", fix, needed)
+
+
+def _without_symbol() -> set[tuple[str, str]]:
+    """Find functions that BTF may list and the kernel has not: inlined, or only as .isra."""
+    functions = {name for hook in plan.HOOKS for name in hook.functions}
+    try:
+        there = symbols.find(functions)
+    except OSError:
+        return set()
+    return {(name, way) for name in functions - there.keys() for way in ("fentry", "kprobe")}
+
+
+def _try(
+    id_: str, what: str, trial: Callable[[], None], detail: str, fix: str, needed: str = ""
+) -> Check:
+    """Make a check of something that works or raises ToolError."""
+    try:
+        trial()
+    except ToolError as error:
+        return Check(id_, what, MISSING, str(error), fix, needed)
+    return Check(id_, what, OK, detail, needed=needed)
+
+
+def _raw_tracepoint() -> None:
+    """Load and attach the simplest of programs."""
+    _close(lambda fd: bpf.attach_raw_tracepoint(fd, "sched_switch"), bpf.PROG_RAW_TRACEPOINT)
+
+
+def _kprobe() -> None:
+    """Set a kprobe."""
+    if not bpf.have_kprobes():
+        raise ToolError("this kernel has no kprobe events")
+    _close(lambda fd: bpf.attach_kprobe(fd, PROBED, at_return=False), bpf.PROG_KPROBE)
+
+
+def _fentry(btf: Btf) -> None:
+    """Attach a trampoline."""
+    btf_id = btf.function(PROBED)
+    if not btf_id:
+        raise ToolError(f"BTF does not know {PROBED}")
+    _close(bpf.attach_tracing, bpf.PROG_TRACING, bpf.TRACE_FENTRY, btf_id)
+
+
+def _close(attach: Callable[[int], int], kind: int, attach_type: int = 0, btf_id: int = 0) -> None:
+    """Load the program, attach it, and remove both."""
+    program = bpf.load_program(kind, "trial", _RETURN_ZERO, attach_type, btf_id)
+    try:
+        os.close(attach(program))
+    finally:
+        os.close(program)
+
+
+def _option(option: str, root: Path = Path("/")) -> str:
+    """Say which kernel option to look for, as far as the kernel's configuration tells."""
+    options = config.read(root)
+    if options is None:
+        return f"boot a kernel with {option}=y"
+    if options.get(option, "n") == "n":
+        return f"boot a kernel with {option}=y, which this one lacks"
+    return f"this kernel has {option}=y but refuses: {_SEE}"
