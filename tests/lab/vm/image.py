@@ -80,13 +80,13 @@ def _build(image: Image) -> None:
     with cache.building(image.place) as work, step(f"building the image for {name}"):
         guest, build = work / "guest", work / "build"
         with step(f"{name}: unpacking the guest's packages"):
-            rootfs.unpack(kernel, [kernel.arch], [kernel.image_package, *GUEST_PACKAGES], guest)
-        with step(f"{name}: unpacking kernel headers and compiler"):
-            archs = ["amd64"] if kernel.arch == "amd64" else ["amd64", kernel.arch]
-            rootfs.unpack(kernel, archs, [kernel.headers_package, *BUILD_PACKAGES], build)
+            packages = [kernel.image_package, *GUEST_PACKAGES]
+            rootfs.unpack(kernel.suite, [kernel.arch], packages, guest)
         release = rootfs.kernel_release(guest)
-        if release != rootfs.kernel_release(build):
-            raise LabError(f"{name}: kernel and headers differ in version; try again")
+        with step(f"{name}: unpacking kernel headers and compiler"):
+            packages, alone = kernel.build_packages(release)
+            archs = list(dict.fromkeys(["amd64", kernel.arch]))
+            rootfs.unpack(kernel.suite, archs, packages, build, alone)
         with step(f"{name}: compiling Python modules, making the disk"):
             # Else importing numpy and rich costs an emulated guest a minute.
             python = [f"usr/lib/{path.name}" for path in (guest / "usr/lib").glob("python3*")]
@@ -102,7 +102,9 @@ def image_files(work: Path, guest: Path, release: str) -> None:
     """Turn the guest's tree into disk, kernel and base initrd."""
     for point in MOUNT_POINTS:
         (guest / point).mkdir()
-    shutil.move(guest / f"boot/vmlinuz-{release}", work / "vmlinuz")
+    # Debian moved the kernel beside its modules in 7.x.
+    places = [guest / f"usr/lib/modules/{release}/vmlinuz", guest / f"boot/vmlinuz-{release}"]
+    shutil.move(next(path for path in places if path.exists()), work / "vmlinuz")
     (work / "initrd.cpio").write_bytes(initrd.base(guest, release))
     used = int(run(["du", "-s", "--block-size=1", guest]).split()[0])
     run(

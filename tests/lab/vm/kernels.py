@@ -31,10 +31,18 @@ class Kernel:
         """The package that brings the kernel and its modules."""
         return f"linux-image-{self.arch}"
 
-    @property
-    def headers_package(self) -> str:
-        """The package that brings what a module needs to compile (a cross compiler included)."""
-        return f"linux-headers-{self.arch}:{self.arch}"
+    def build_packages(self, release: str) -> tuple[list[str], list[str]]:
+        """What compiles a module for `release`: packages, and packages without what they need.
+
+        Headers of another architecture depend on that architecture's own compiler; they are
+        taken alone, with the host's kbuild and a cross compiler beside them.
+        """
+        if self.arch == "amd64":
+            return [f"linux-headers-{release}", *BUILD_PACKAGES], []
+        version = release.removesuffix(f"-{self.arch}")
+        native = [f"linux-kbuild-{version}", f"linux-headers-{version}-common"]
+        native += [f"gcc-{self.cross_compile}".removesuffix("-"), *BUILD_PACKAGES]
+        return native, [f"linux-headers-{release}:{self.arch}"]
 
     @property
     def cross_compile(self) -> str:

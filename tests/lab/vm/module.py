@@ -42,7 +42,7 @@ def _build(image: Image, place: Path) -> None:
             shutil.copy(path, copy)
         command = ["make", "-s", "-C", f"/lib/modules/{image.release}/build", "M=/mnt/src"]
         command += [f"ARCH={kernel.karch}", f"CROSS_COMPILE={kernel.cross_compile}", "modules"]
-        inside(image.build_root, work, command, log=work / "log")
+        inside(image.build_root, work, command, log=work / "src" / "log")
         for built in (work / "src").glob("*.ko"):
             shutil.copy(built, work)
         shutil.rmtree(work / "src")

@@ -11,15 +11,15 @@ from pathlib import Path
 
 from . import cache
 from .host import need, run
-from .kernels import Kernel
 
 # Bind-mounting the archives keeps the .deb files for the next image; the private mount namespace
-# takes the mount away however mmdebstrap ends.
+# takes the mount away however mmdebstrap ends. Suites before trixie do not merge /usr themselves.
 UNPACK = """
 set -e
 mount --make-rprivate /
 exec mmdebstrap --mode=root --variant=extract --format=directory --skip=cleanup/apt/cache \
-  --setup-hook='mkdir -p "$1/var/cache/apt/archives"' \
+  --setup-hook='mkdir -p "$1/var/cache/apt/archives" "$1/usr"' \
+  --setup-hook='cd "$1"; for d in bin sbin lib lib64; do mkdir usr/$d; ln -s usr/$d $d; done' \
   --setup-hook='mount --bind "$LAB_DEBS" "$1/var/cache/apt/archives"' \
   --aptopt='Apt::Install-Recommends "false"' \
   --aptopt='Acquire::Check-Valid-Until "false"' \
@@ -41,15 +41,32 @@ ALTERNATIVES = {
 TRIPLETS = {"amd64": "x86_64-linux-gnu", "arm64": "aarch64-linux-gnu"}
 
 
-def unpack(kernel: Kernel, archs: Sequence[str], packages: Sequence[str], place: Path) -> None:
-    """Unpack `packages` and what they depend on into the new directory `place`; settle it."""
+# Packages taken without what they depend on; LAB_ALONE names them.
+ALONE = """
+set -e
+cd "$1/tmp"
+export APT_CONFIG="$MMDEBSTRAP_APT_CONFIG"
+apt-get -q -o APT::Sandbox::User=root download $LAB_ALONE
+for deb in *.deb; do dpkg-deb -x "$deb" "$1"; rm "$deb"; done
+"""
+
+
+def unpack(
+    suite: str, archs: Sequence[str], packages: Sequence[str], place: Path, alone: Sequence[str] = ()
+) -> None:
+    """Unpack `packages` and what they depend on into the new directory `place`; settle it.
+
+    Packages in `alone` are unpacked without their dependencies. The first of `archs` is the tree's.
+    """
     need("mmdebstrap", "mmdebstrap")
     debs = cache.root() / "debs"
     (debs / "partial").mkdir(parents=True, exist_ok=True)
     run(
-        ["env", f"LAB_DEBS={debs}", "unshare", "--mount", "--", "sh", "-c", UNPACK, "sh"]
+        ["env", f"LAB_DEBS={debs}", f"LAB_ALONE={' '.join(alone)}"]
+        + ["unshare", "--mount", "--", "sh", "-c", UNPACK, "sh"]
+        + ([f"--extract-hook={ALONE}"] if alone else [])
         + [f"--architectures={','.join(archs)}", f"--include={','.join(packages)}"]
-        + [kernel.suite, str(place)],
+        + [suite, str(place)],
         log=place.with_name(place.name + ".log"),
     )
     settle(place, TRIPLETS[archs[0]])
@@ -71,6 +88,6 @@ def settle(top: Path, triplet: str) -> None:
 
 
 def kernel_release(top: Path) -> str:
-    """The release (uname -r) of the one kernel or the one set of headers in a tree."""
+    """The release (uname -r) of the one kernel in a tree."""
     (found,) = (path.name for path in (top / "usr/lib/modules").iterdir())
     return found
