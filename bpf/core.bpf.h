@@ -80,6 +80,12 @@ struct frame {
 	u32 device;
 	s32 dma_errno;
 	u32 dma_attrs;
+	u32 domain;
+	u64 iova, iova_end, paddr;	/* iommu_map() calls so far, as one run of IOVAs */
+	u32 iommu_calls;
+	u32 prot;
+	u64 bounce_address, bounce_bytes;
+	u32 bounces;
 	u32 spare;
 };
 
@@ -241,6 +247,55 @@ static inline struct frame *pop_frame(int kind, u64 key)
 	}
 	thread->depth = depth;
 	return frame;
+}
+
+static inline void from_frame(struct event *e, struct frame *frame)
+{
+	e->flags = EF_INSIDE;
+	e->buffer = frame->buffer;
+	e->attachment = frame->attachment;
+	e->mapping = frame->mapping;
+	e->device = frame->device;
+}
+
+/* A scattered buffer is a thousand iommu_map() calls: tell them as one run of adjacent IOVAs. */
+static inline void send_iommu_run(struct frame *frame)
+{
+	struct event *e = begin(EV_IOMMU_MAP);
+
+	if (e) {
+		from_frame(e, frame);
+		e->domain = frame->domain;
+		e->iommu.iova = frame->iova;
+		e->iommu.paddr = frame->paddr;
+		e->iommu.size = frame->iova_end - frame->iova;
+		e->iommu.done = e->iommu.size;
+		e->iommu.prot = frame->prot;
+		e->iommu.calls = frame->iommu_calls;
+		submit(e);
+	}
+	frame->iommu_calls = 0;
+}
+
+/* What a call that makes a mapping gathered on its way. */
+static inline void send_gathered(struct frame *frame)
+{
+	struct event *e;
+
+	if (!frame)
+		return;
+	if (frame->iommu_calls)
+		send_iommu_run(frame);
+	if (!frame->bounces)
+		return;
+	e = begin(EV_BOUNCE);
+	if (!e)
+		return;
+	from_frame(e, frame);
+	e->iommu.iova = frame->bounce_address;
+	e->iommu.size = frame->bounce_bytes;
+	e->iommu.calls = frame->bounces;
+	submit(e);
 }
 
 static inline void send_name(int kind, u32 buffer, u32 device, const char *name)

@@ -269,6 +269,11 @@ static inline int on_attach_exit(struct call *c)
 	fresh.device = device_id(dev, true);
 	fresh.group = !!READ(dev, iommu_group);
 	fresh.id = frame ? frame->attachment : next_id(ID_ATTACHMENT);
+	if (frame) {		/* not known at entry, when a dynamic attach maps */
+		frame->buffer = fresh.buffer;
+		frame->device = fresh.device;
+		send_gathered(frame);
+	}
 	if (!IS_ERR(at) && attachments.update(&key, &fresh))
 		count(ST_UNTRACKED, 1);
 	e = begin(EV_ATTACH);
@@ -412,6 +417,7 @@ static inline int on_map_exit(struct call *c)
 		if (!a)
 			return 0;
 	}
+	send_gathered(frame);
 	if (table && !IS_ERR(table))
 		see_table(&facts, at, table, a->id, frame ? frame->mapping : 0);
 	e = begin(EV_MAP);

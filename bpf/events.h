@@ -32,9 +32,9 @@ enum event_kind {
 	EV_DOMAIN = 15,		/* an IOMMU domain, at first sight */
 	EV_DOMAIN_ATTACH = 16,
 	EV_DOMAIN_FREE = 17,
-	EV_IOMMU_MAP = 18,
+	EV_IOMMU_MAP = 18,		/* inside a dma-buf call: one for a run of adjacent IOVAs */
 	EV_IOMMU_UNMAP = 19,
-	EV_BOUNCE = 20,
+	EV_BOUNCE = 20,			/* inside a dma-buf call: one for all of its bounces */
 	EV_NAME_BUFFER = 21,
 	EV_NAME_DEVICE = 22,
 	EV_NAME_DRIVER = 23,
@@ -117,12 +117,12 @@ struct event {
 			unsigned int spare;
 		} dom;
 		struct {			/* EV_IOMMU_MAP, EV_IOMMU_UNMAP, EV_BOUNCE */
-			unsigned long long iova;	/* EV_BOUNCE: the address before */
-			unsigned long long paddr;
+			unsigned long long iova;	/* EV_BOUNCE: the first address before */
+			unsigned long long paddr;	/* of the first call */
 			unsigned long long size;
-			unsigned long long done;	/* bytes really unmapped */
+			unsigned long long done;	/* bytes really mapped or unmapped */
 			unsigned int prot;
-			unsigned int type;		/* of the domain */
+			unsigned int calls;		/* calls told by this event */
 		} iommu;
 		struct {			/* EV_LEVEL2_*, EV_CONTEXT; the id is `mapping` */
 			unsigned long long address;	/* in the context's space */

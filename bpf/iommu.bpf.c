@@ -18,54 +18,82 @@ static inline struct frame *frame_for(struct iommu_domain *domain)
 	return frame;
 }
 
-static inline int send_iommu(struct call *c, int kind, u64 paddr, u64 size, u64 done, int result)
+static inline void send_iommu(struct call *c, int kind, struct frame *frame, u64 done, int result)
 {
 	struct iommu_domain *domain = (void *)c->arg[0];
-	struct frame *frame = frame_for(domain);
-	u32 type = READ(domain, type), id;
-	struct event *e;
+	u32 id = domain_id(domain, ~0u);
+	struct event *e = begin(kind);
 
-	if (!frame && type != DOMAIN_UNMANAGED) {
-		count(ST_DROPPED_IOMMU, 1);
-		return 0;
-	}
-	id = domain_id(domain, ~0u);
-	if (frame && !frame->mapping &&
-	    (frame->kind == FRAME_MAP || frame->kind == FRAME_ATTACH))
-		frame->mapping = next_id(ID_MAPPING);
-	e = begin(kind);
 	if (!e)
-		return 0;
+		return;
 	e->result = result;
+	if (frame)
+		from_frame(e, frame);
 	e->domain = id;
-	if (frame) {
-		e->flags = EF_INSIDE;
-		e->buffer = frame->buffer;
-		e->attachment = frame->attachment;
-		e->mapping = frame->mapping;
-		e->device = frame->device;
-	}
 	e->iommu.iova = c->arg[1];
-	e->iommu.paddr = paddr;
-	e->iommu.size = size;
 	e->iommu.done = done;
-	e->iommu.type = type;
-	if (kind == EV_IOMMU_MAP)
+	e->iommu.calls = 1;
+	if (kind == EV_IOMMU_MAP) {
+		e->iommu.paddr = c->arg[2];
+		e->iommu.size = c->arg[3];
 		e->iommu.prot = c->arg[4];
+	} else {
+		e->iommu.size = c->arg[2];
+	}
 	submit(e);
-	return 0;
+}
+
+/* Neither inside a dma-buf call nor in a domain of a driver's own: everybody else's traffic. */
+static inline bool is_foreign(struct frame *frame, struct iommu_domain *domain)
+{
+	if (frame || READ(domain, type) == DOMAIN_UNMANAGED)
+		return false;
+	count(ST_DROPPED_IOMMU, 1);
+	return true;
+}
+
+static inline bool is_making(struct frame *frame)
+{
+	return frame->kind == FRAME_MAP || frame->kind == FRAME_ATTACH;
 }
 
 static inline int on_iommu_map_exit(struct call *c)
 {
+	struct iommu_domain *domain = (void *)c->arg[0];
+	struct frame *frame = frame_for(domain);
+	u64 iova = c->arg[1], size = c->arg[3];
 	s32 result = c->ret;
+	u32 prot = c->arg[4];
 
-	return send_iommu(c, EV_IOMMU_MAP, c->arg[2], c->arg[3], result ? 0 : c->arg[3], result);
+	if (is_foreign(frame, domain))
+		return 0;
+	if (!frame || result || !is_making(frame)) {
+		send_iommu(c, EV_IOMMU_MAP, frame, result ? 0 : size, result);
+		return 0;
+	}
+	if (!frame->mapping)
+		frame->mapping = next_id(ID_MAPPING);
+	if (frame->iommu_calls && (frame->iova_end != iova || frame->prot != prot))
+		send_iommu_run(frame);
+	if (!frame->iommu_calls) {
+		frame->domain = domain_id(domain, ~0u);
+		frame->iova = iova;
+		frame->paddr = c->arg[2];
+		frame->prot = prot;
+	}
+	frame->iova_end = iova + size;
+	frame->iommu_calls++;
+	return 0;
 }
 
 static inline int on_iommu_unmap_exit(struct call *c)
 {
-	return send_iommu(c, EV_IOMMU_UNMAP, 0, c->arg[2], c->ret, 0);
+	struct iommu_domain *domain = (void *)c->arg[0];
+	struct frame *frame = frame_for(domain);
+
+	if (!is_foreign(frame, domain))
+		send_iommu(c, EV_IOMMU_UNMAP, frame, c->ret, 0);
+	return 0;
 }
 
 static inline int on_domain_attach_exit(struct call *c)
@@ -112,22 +140,14 @@ static inline int on_domain_free_entry(struct call *c)
 static inline int on_bounce_entry(struct call *c)
 {
 	struct frame *frame = frame_of();
-	struct event *e;
 
-	if (!frame || frame->device_ptr != c->arg[0])
+	if (!frame || frame->device_ptr != c->arg[0] || !is_making(frame))
 		return 0;
-	if (!frame->mapping && (frame->kind == FRAME_MAP || frame->kind == FRAME_ATTACH))
+	if (!frame->mapping)
 		frame->mapping = next_id(ID_MAPPING);
-	e = begin(EV_BOUNCE);
-	if (!e)
-		return 0;
-	e->flags = EF_INSIDE;
-	e->buffer = frame->buffer;
-	e->attachment = frame->attachment;
-	e->mapping = frame->mapping;
-	e->device = frame->device;
-	e->iommu.iova = c->arg[1];
-	e->iommu.size = c->arg[2];
-	submit(e);
+	if (!frame->bounces)
+		frame->bounce_address = c->arg[1];
+	frame->bounces++;
+	frame->bounce_bytes += c->arg[2];
 	return 0;
 }

@@ -142,7 +142,7 @@ _PAYLOADS: Final[dict[str, list[tuple[str, str] | tuple[str, str, tuple[int, ...
         ("size", "<u8"),
         ("done", "<u8"),
         ("prot", "<u4"),
-        ("type", "<u4"),
+        ("calls", "<u4"),
     ],
     "l2": [
         ("address", "<u8"),

@@ -165,10 +165,9 @@ class Btf:
         address, _, info = self._type(type_id)
         data = ctypes.string_at(address + 12, (info & 0xFFFF) * 12)
         result = []
-        for name, member_type, offset in struct.iter_unpack("<III", data):
-            width = 0
-            if info >> 31:  # kind_flag: the offset word also holds a width
-                width, offset = offset >> 24, offset & 0xFFFFFF
+        for name, member_type, word in struct.iter_unpack("<III", data):
+            # With kind_flag set the offset word also holds a bit field's width.
+            width, offset = (word >> 24, word & 0xFFFFFF) if info >> 31 else (0, word)
             result.append((self._text(name), offset, member_type, width))
         return result
 

@@ -2,9 +2,9 @@
 """The probe plan as data: what is hooked, in which function, and what is lost without it.
 
 A hook has handlers in bpf/ (`on_<hook>_entry`, `on_<hook>_exit`) and one or more kernel functions
-to find it in, newest first. `resolve()` decides by what the running kernel's BTF has and what it allows,
-never by its version. Where these facts come from: reading of Linux 5.15 to 7.3 and tracing of the
-Debian kernels 6.1, 6.12 and 7.2.
+to find it in, newest first. `resolve()` decides by what the running kernel's BTF has and what it
+allows, never by its version. Where these facts come from: reading of Linux 5.15 to 7.3 and tracing
+of the Debian kernels 6.1, 6.12 and 7.2.
 """
 
 from __future__ import annotations
