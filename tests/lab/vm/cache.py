@@ -10,9 +10,13 @@ import hashlib
 import os
 import shutil
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+
+# Small trees that change with the checkout go after a day: another run may just be reading one.
+DAY = 86400.0
 
 PROJECT = Path(__file__).resolve().parents[3]
 
@@ -92,10 +96,13 @@ def in_use(place: Path) -> Iterator[None]:
         os.close(descriptor)
 
 
-def prune(parent: Path, prefix: str, keep: str) -> None:
-    """Remove the entries `prefix*` of `parent` that are neither `keep` nor in use."""
+def prune(parent: Path, prefix: str, keep: str, age: float = 0) -> None:
+    """Remove the entries `prefix*` of `parent` older than `age` seconds, but not what is in use.
+
+    `keep` names the entry that stays in any case.
+    """
     for place in parent.glob(f"{prefix}*"):
-        if place.name == keep or not place.is_dir():
+        if place.name == keep or not place.is_dir() or time.time() - place.stat().st_mtime < age:
             continue
         descriptor = os.open(place, os.O_RDONLY | os.O_DIRECTORY)
         try:

@@ -10,7 +10,7 @@ import subprocess
 import tempfile
 import time
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -70,8 +70,11 @@ def archive(job: Job) -> bytes:
     files.directory("lab/modules")
     if job.share:
         files.add("lab/share", b"")
-    for top, target in ((job.package, "lab/python"), (job.modules, "lab/modules")):
-        for path in sorted(top.rglob("*")) if top else ():
+    trees = {"lab/python": job.package}
+    if job.modules:
+        trees["lab/modules"] = job.modules
+    for target, top in trees.items():
+        for path in sorted(top.rglob("*")):
             if path.is_file():
                 files.add(f"{target}/{path.relative_to(top)}", path.read_bytes())
     return files.finish()
@@ -173,7 +176,7 @@ class Relay:
             else:
                 self._selector.unregister(key.fileobj)
 
-    def _keeper(self, also: BinaryIO | None):
+    def _keeper(self, also: BinaryIO | None) -> Callable[[bytes], None]:
         def keep(data: bytes) -> None:
             self._console.append(data)
             if also:
@@ -191,7 +194,7 @@ class Relay:
         return "\n  ".join([f"{what}; the console's last lines:", *lines[-25:]])
 
 
-def _writer(stream: BinaryIO):
+def _writer(stream: BinaryIO) -> Callable[[bytes], None]:
     def write(data: bytes) -> None:
         stream.write(data)
         stream.flush()

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Guest images: disk, kernel, base initrd and the build root for modules, in one cache entry."""
 
+import ast
 import json
 import os
 import shutil
@@ -15,6 +16,7 @@ from .kernels import BUILD_PACKAGES, GUEST_PACKAGES, Kernel
 MOUNT_POINTS = ("lab", "project", "share")
 
 SPARE = 1 << 30  # bytes free in the guest's root; the image file is sparse
+
 
 @dataclass(frozen=True)
 class Image:
@@ -57,7 +59,10 @@ class Image:
 def image_of(kernel: Kernel) -> Image:
     """The image of a kernel, built or not: its key covers the packages and the recipe."""
     here = Path(__file__).parent
-    recipe = [(here / name).read_bytes() for name in ("chroot.py", "image.py", "initrd.py", "rootfs.py")]
+    recipe = [
+        ast.dump(ast.parse((here / name).read_text()))  # without comments and layout
+        for name in ("chroot.py", "image.py", "initrd.py", "rootfs.py")
+    ]
     key = cache.digest(repr(kernel), repr((GUEST_PACKAGES, BUILD_PACKAGES)), *recipe)
     return Image(kernel, cache.root() / "images" / f"{kernel.name}-{key}")
 
@@ -107,7 +112,6 @@ def image_files(work: Path, guest: Path, release: str) -> None:
     shutil.move(next(path for path in places if path.exists()), work / "vmlinuz")
     (work / "initrd.cpio").write_bytes(initrd.base(guest, release))
     used = int(run(["du", "-s", "--block-size=1", guest]).split()[0])
-    run(
-        [need("mke2fs", "e2fsprogs"), "-q", "-t", "ext4", "-O", "^has_journal", "-m", "0"]
-        + ["-d", str(guest), str(work / "disk.img"), f"{(used + used // 8 + SPARE) >> 10}k"]
-    )
+    command = [need("mke2fs", "e2fsprogs"), "-q", "-t", "ext4", "-O", "^has_journal", "-m", "0"]
+    command += ["-d", str(guest), str(work / "disk.img")]
+    run([*command, f"{(used + used // 8 + SPARE) >> 10}k"])

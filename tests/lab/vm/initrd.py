@@ -15,7 +15,15 @@ from .host import LabError, need, run
 
 # In the order of their need; a name that the kernel has built in is simply not there.
 # ext4 asks for crc32c by its crypto name, which no dependency shows.
-MODULES = "virtio_pci virtio_blk virtio_console crc32c_generic ext4 9p 9pnet_virtio".split()
+MODULES = (
+    "virtio_pci",
+    "virtio_blk",
+    "virtio_console",
+    "crc32c_generic",
+    "ext4",
+    "9p",
+    "9pnet_virtio",
+)
 
 
 class Archive:

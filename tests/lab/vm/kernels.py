@@ -5,17 +5,17 @@ from dataclasses import dataclass
 
 # What every guest holds beside its kernel. Nothing is configured after unpacking, so what the
 # essential set would have brought is named here too.
-GUEST_PACKAGES = (
-    "base-files base-passwd bash bpftool bpftrace busybox-static coreutils dash diffutils "
-    "findutils gawk gcc grep gzip hostname iproute2 kmod libc6-dev make mount procps python3 "
-    "python3-bpfcc python3-click python3-numpy python3-pyroute2 python3-rich python3-zstandard "
-    "sed tar trace-cmd udev util-linux v4l-utils xz-utils"
-).split()
+_GUEST = """
+    base-files base-passwd bash bpftool bpftrace busybox-static coreutils dash diffutils
+    findutils gawk gcc grep gzip hostname iproute2 kmod libc6-dev make mount procps python3
+    python3-bpfcc python3-click python3-numpy python3-pyroute2 python3-rich python3-zstandard
+    sed tar trace-cmd udev util-linux v4l-utils xz-utils
+"""
+GUEST_PACKAGES = tuple(_GUEST.split())
 
 # Where test modules are compiled: kernel headers stay out of the guest, the tool must do without.
-BUILD_PACKAGES = (
-    "base-files base-passwd bash coreutils dash findutils gawk grep kmod make python3 sed"
-).split()
+_BUILD = "base-files base-passwd bash coreutils dash findutils gawk grep kmod make python3 sed"
+BUILD_PACKAGES = tuple(_BUILD.split())
 
 
 @dataclass(frozen=True)

@@ -27,7 +27,7 @@ def ensure(image: Image) -> Path:
         with cache.lock(f"package-{name}"):
             if not place.exists():
                 _build(image, place)
-            cache.prune(place.parent, f"{name}-", place.name)
+            cache.prune(place.parent, f"{name}-", place.name, cache.DAY)
     return place
 
 

@@ -52,7 +52,11 @@ for deb in *.deb; do dpkg-deb -x "$deb" "$1"; rm "$deb"; done
 
 
 def unpack(
-    suite: str, archs: Sequence[str], packages: Sequence[str], place: Path, alone: Sequence[str] = ()
+    suite: str,
+    archs: Sequence[str],
+    packages: Sequence[str],
+    place: Path,
+    alone: Sequence[str] = (),
 ) -> None:
     """Unpack `packages` and what they depend on into the new directory `place`; settle it.
 
@@ -74,7 +78,7 @@ def unpack(
 
 def settle(top: Path, triplet: str) -> None:
     """Make an unconfigured tree usable: mount points, shell, accounts, alternatives."""
-    for point in ("dev", "mnt", "proc", "root", "run", "sys", "tmp"):
+    for point in ("dev", "mnt", "proc", "root", "run", "sys", "tmp", "var/tmp"):
         (top / point).mkdir(exist_ok=True)
     for name in ("passwd", "group"):
         shutil.copy(top / f"usr/share/base-passwd/{name}.master", top / "etc" / name)
