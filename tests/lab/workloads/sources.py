@@ -34,6 +34,11 @@ def vgem(size: int) -> int:
         return fd
 
 
+def udmabuf_swapped(size: int) -> int:
+    """udmabuf in two physical runs at least."""
+    return uapi.udmabuf_alloc(size, swapped=True)
+
+
 STOCK: dict[str, Callable[[int], int]] = {"heap": heap, "udmabuf": udmabuf, "vgem": vgem}
 
 

@@ -43,7 +43,7 @@ def iowr(kind: str, number: int, size: int) -> int:
     return _ioc(3, kind, number, size)
 
 
-def ioctl(fd: int, request: int, arg: ctypes.Structure | int) -> None:
+def ioctl(fd: int, request: int, arg: ctypes.Structure | bytes) -> None:
     """ioctl(2), repeated on EINTR and EAGAIN as libdrm does. Raises OSError."""
     while True:
         try:
@@ -81,8 +81,7 @@ def sync_end(fd: int, flags: int = SYNC_READ | SYNC_WRITE) -> None:
 
 def set_name(fd: int, name: str) -> None:
     """Names a dma-buf (at most 31 bytes)."""
-    raw = ctypes.create_string_buffer(name.encode())
-    ioctl(fd, DMA_BUF_SET_NAME, ctypes.addressof(raw))
+    ioctl(fd, DMA_BUF_SET_NAME, name.encode() + b"\0")
 
 
 def touch(fd: int, value: int) -> None:
@@ -126,19 +125,39 @@ class UdmabufCreate(ctypes.Structure):
     _fields_ = [("memfd", _U32), ("flags", _U32), ("offset", _U64), ("size", _U64)]
 
 
+class UdmabufItem(ctypes.Structure):
+    _fields_ = [("memfd", _U32), ("pad", _U32), ("offset", _U64), ("size", _U64)]
+
+
+class UdmabufCreateList(ctypes.Structure):
+    _fields_ = [("flags", _U32), ("count", _U32), ("items", UdmabufItem * 2)]
+
+
 UDMABUF_CREATE = iow("u", 0x42, ctypes.sizeof(UdmabufCreate))
+UDMABUF_CREATE_LIST = iow("u", 0x43, 8)
+UDMABUF_CLOEXEC = 1
 UDMABUF = Path("/dev/udmabuf")
 F_ADD_SEALS, F_SEAL_SHRINK = 1033, 2
 
 
-def udmabuf_alloc(size: int) -> int:
-    """A dma-buf over the pages of a fresh memfd; its fd."""
+def udmabuf_alloc(size: int, swapped: bool = False) -> int:
+    """A dma-buf over the pages of a fresh memfd; its fd.
+
+    A quiet machine may give a memfd one physical run; with `swapped` the second half comes
+    first, so that there are two runs at least.
+    """
     memfd = os.memfd_create("udmabuf", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
     try:
         os.ftruncate(memfd, size)
         fcntl.fcntl(memfd, F_ADD_SEALS, F_SEAL_SHRINK)
         with open_fd(UDMABUF) as fd:
-            return fcntl.ioctl(fd, UDMABUF_CREATE, UdmabufCreate(memfd, 1, 0, size))
+            if not swapped:
+                arg = UdmabufCreate(memfd, UDMABUF_CLOEXEC, 0, size)
+                return fcntl.ioctl(fd, UDMABUF_CREATE, arg)
+            half = size // PAGE // 2 * PAGE
+            halves = UdmabufItem(memfd, 0, half, size - half), UdmabufItem(memfd, 0, 0, half)
+            items = UdmabufCreateList(UDMABUF_CLOEXEC, 2, halves)
+            return fcntl.ioctl(fd, UDMABUF_CREATE_LIST, items)
     finally:
         os.close(memfd)
 
