@@ -25,6 +25,7 @@ for ever: `read` waits a bounded time and leaves the reader behind in a daemon t
 from __future__ import annotations
 
 import errno
+import os
 import re
 import threading
 from dataclasses import dataclass
@@ -104,8 +105,8 @@ def _buffer(row: re.Match[bytes], rest: bytes) -> Buffer:
 def parse(data: bytes) -> tuple[Buffer, ...]:
     """Parse the whole file; an empty or foreign text gives no buffers."""
     rows = list(_ROW.finditer(data))
-    ends = [row.start() for row in rows[1:]] + [len(data)]
-    return tuple(_buffer(row, data[row.end() : end]) for row, end in zip(rows, ends, strict=True))
+    ends = [*(row.start() for row in rows), len(data)][1:]
+    return tuple(_buffer(row, data[row.end() : end]) for row, end in zip(rows, ends, strict=False))
 
 
 class _Reader(threading.Thread):
@@ -154,14 +155,14 @@ def _refused(error: OSError, root: Path) -> Bufinfo:
     """Say why bufinfo could not be read."""
     if error.errno in {errno.EACCES, errno.EPERM}:
         return Bufinfo("denied", "only root reads debugfs (or lockdown forbids it)")
-    if error.errno == errno.ENOENT:
-        try:
-            mounted = any((root / "sys/kernel/debug").iterdir())
-        except OSError:
-            return Bufinfo("denied", "only root reads debugfs")
-        if not mounted:
-            return Bufinfo(
-                "absent", "debugfs is not mounted: mount -t debugfs none /sys/kernel/debug"
-            )
-        return Bufinfo("absent", "this kernel has no dma_buf/bufinfo (CONFIG_DMA_SHARED_BUFFER)")
-    return Bufinfo("absent", error.strerror or str(error))
+    if error.errno != errno.ENOENT:
+        return Bufinfo("absent", error.strerror or str(error))
+    try:
+        mounted = bool(os.listdir(root / "sys/kernel/debug"))
+    except FileNotFoundError:
+        return Bufinfo("absent", "this kernel has no debugfs (CONFIG_DEBUG_FS)")
+    except OSError:
+        return Bufinfo("denied", "only root reads debugfs")
+    if not mounted:
+        return Bufinfo("absent", "debugfs is not mounted: mount -t debugfs none /sys/kernel/debug")
+    return Bufinfo("absent", "this kernel has no dma_buf/bufinfo (CONFIG_DMA_SHARED_BUFFER)")

@@ -34,15 +34,18 @@ class Watcher:
     `problem` says why the child gave up, "" while it lives.
     """
 
-    def __init__(self, source: Source) -> None:
-        """Start the child. Raises OSError when it cannot be started."""
+    def __init__(self, source: Source, keep: int = -1) -> None:
+        """Start the child; of the parent's descriptors it keeps `keep`.
+
+        Raises OSError when it cannot be started.
+        """
         reader, writer = os.pipe2(os.O_CLOEXEC)
         self.problem = ""
         self._rest = b""
         parent = os.getpid()
         self._pid = os.fork()
         if self._pid == 0:
-            _child(source, writer, parent)
+            _child(source, (keep, writer), parent)
         os.close(writer)
         os.set_blocking(reader, False)
         self._fd = reader
@@ -92,14 +95,15 @@ class Watcher:
 
 
 def wait(watcher: Watcher, timeout: float) -> list[dict[str, Any]]:
-    """Wait up to `timeout` seconds for events and take them; for callers with nothing else to do."""
+    """Wait up to `timeout` seconds for events and take them."""
     if watcher.fileno() < 0 or not select.select([watcher], [], [], timeout)[0]:
         return []
     return watcher.read()
 
 
-def _child(source: Source, writer: int, parent: int) -> None:
+def _child(source: Source, kept: tuple[int, int], parent: int) -> None:
     """Run the source until it ends, its reader goes or the parent dies. Does not return."""
+    writer = kept[1]
     try:
         # A handler of the parent's must not run here; Ctrl-C is the parent's to answer.
         signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -107,14 +111,18 @@ def _child(source: Source, writer: int, parent: int) -> None:
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
         if os.getppid() != parent:  # it died before the prctl
             os._exit(0)
-        os.closerange(3, writer)
-        os.closerange(writer + 1, os.sysconf("SC_OPEN_MAX"))
+        start = 3
+        # No -1 for "nothing to keep": closerange() up to a negative number closes all there are.
+        for fd in sorted(fd for fd in kept if fd >= start):
+            os.closerange(start, fd)
+            start = fd + 1
+        os.closerange(start, os.sysconf("SC_OPEN_MAX"))
         try:
             for event in source():
                 _send(writer, event)
         except BrokenPipeError:
             pass
-        except Exception as error:  # noqa: BLE001 - told to the parent, whatever it is
+        except Exception as error:
             with contextlib.suppress(OSError):
                 _send(writer, {"problem": f"{type(error).__name__}: {error}"})
     finally:
