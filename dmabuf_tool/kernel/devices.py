@@ -77,7 +77,7 @@ def devices(root: Path = Path("/"), *, every: bool = False) -> tuple[Device, ...
     nodes = _nodes(root)
     groups = iommu.groups(root)
     paths = dict.fromkeys([*nodes, *_on_buses(root)])
-    found = (_device(path, root, tuple(nodes.get(path, ())), groups) for path in paths)
+    found = (_device(path, tuple(nodes.get(path, ())), groups) for path in paths)
     chosen = (device for device in found if every or device.matters)
     return tuple(sorted(chosen, key=lambda d: (not d.nodes, d.bus or "", d.name)))
 
@@ -113,9 +113,7 @@ def _on_buses(root: Path) -> Iterator[Path]:
             yield entry.resolve()
 
 
-def _device(
-    path: Path, root: Path, nodes: tuple[str, ...], groups: dict[int, iommu.Group]
-) -> Device:
+def _device(path: Path, nodes: tuple[str, ...], groups: dict[int, iommu.Group]) -> Device:
     """Read one device's directory."""
     bus = _link(path / "subsystem")
     driver = _link(path / "driver")
@@ -127,7 +125,7 @@ def _device(
         nodes=nodes,
         dma_mask=_mask(path / "dma_mask_bits"),
         coherent_dma_mask=_mask(path / "consistent_dma_mask_bits"),
-        coherent=_coherent(path, root),
+        coherent=_coherent(path, bus),
         iommu=iommu.unit_of(path),
         iommu_group=group,
         domain_type=groups[group].type if group in groups else None,
@@ -152,7 +150,7 @@ def _bridge(path: Path) -> bool:
         return False
 
 
-def _coherent(path: Path, root: Path) -> bool | None:
+def _coherent(path: Path, bus: str | None) -> bool | None:
     """Whether the device's DMA is cache coherent, where the architecture or a device tree says so.
 
     x86 knows no other. With a device tree the nearest node up that has `dma-coherent` or
@@ -163,13 +161,11 @@ def _coherent(path: Path, root: Path) -> bool | None:
     arch = os.uname().machine
     if arch in _COHERENT_ARCHES:
         return True
-    top = (root / "sys/devices").resolve()
-    while path not in {top, path.parent}:
-        node = path / "of_node"
-        if node.exists():
-            return _node_coherent(node.resolve(), arch)
-        path = path.parent
-    return None
+    node = path / "of_node"
+    if bus == "pci":
+        above = [path, *path.parents]
+        node = next((up / "of_node" for up in above if (up / "of_node").exists()), node)
+    return _node_coherent(node.resolve(), arch) if node.exists() else None
 
 
 def _node_coherent(node: Path, arch: str) -> bool | None:
