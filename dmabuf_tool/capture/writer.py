@@ -81,8 +81,8 @@ class CaptureWriter:
     def write(self, batch: Batch) -> None:
         """Record a batch, at the latest a second or a megabyte from now.
 
-        Call it for empty batches too: the second is looked at here. The batch's arrays must
-        not change afterwards. After CaptureFull (raised once) this does nothing.
+        The batch's arrays must not change afterwards. After CaptureFull (raised once) this
+        does nothing, and so do all other methods.
         """
         if self.full:
             return
@@ -94,10 +94,14 @@ class CaptureWriter:
             self._pending.append(batch)
             self._pending_bytes += size
         self._losses = batch.losses
-        if (
-            self._pending_bytes >= FLUSH_BYTES
-            or time.monotonic() - self._flushed_at >= FLUSH_SECONDS
-        ):
+        if self._pending_bytes >= FLUSH_BYTES:
+            self.flush()
+        else:
+            self.tick()
+
+    def tick(self) -> None:
+        """Flush if a second has passed since the last time; for when no batches come."""
+        if time.monotonic() - self._flushed_at >= FLUSH_SECONDS:
             self.flush()
 
     def write_inventory(self, entry: Mapping[str, Any]) -> None:
@@ -135,24 +139,26 @@ class CaptureWriter:
     def close(self, reason: str) -> None:
         """Flush, write the CLOSE frame and close the file; a second call does nothing.
 
-        `reason` is "done", "interrupted" or "disk full". Raises CaptureFull if the last of it
-        did not fit and that was not said before.
+        `reason` is one of those in dmabuf-capture(5). Raises CaptureFull if the last of it did
+        not fit; the file is closed all the same.
         """
         if self._fd < 0:
             return
         try:
             self.flush()
-            if not self.full:
-                self._append(self._closing(reason))
-        finally:
-            fd, self._fd = self._fd, -1
-            try:
-                os.close(fd)
-            except OSError as error:
-                # Network filesystems report at close what they could not store.
-                if not self.full:
-                    self.full = True
-                    raise self._stopped(error) from error
+            self._append(self._closing(reason))
+        except CaptureFull:
+            raise
+        except BaseException:
+            with contextlib.suppress(OSError):
+                self._let_go()
+            raise
+        try:
+            self._let_go()
+        except OSError as error:
+            # Network filesystems report at close what they could not store.
+            self.full = True
+            raise self._stopped(error) from error
 
     def __enter__(self) -> Self:
         return self
@@ -219,11 +225,17 @@ class CaptureWriter:
                 self._end += len(closing)
             except OSError:
                 self._cut()
+            with contextlib.suppress(OSError):
+                self._let_go()
             raise self._stopped(error) from error
         except BaseException:  # Ctrl-C between two parts of a write
             self._cut()
             raise
         self._end += len(data)
+
+    def _let_go(self) -> None:
+        fd, self._fd = self._fd, -1
+        os.close(fd)
 
     def _cut(self) -> None:
         """Drop what stands behind the last whole frame; if even that fails, readers see it."""

@@ -96,10 +96,18 @@ def test_nothing_is_held_back_longer_than_a_second(
         now[0] = 1.0
         writer.write(merge([batch(2)]))
         assert len(read(path)[0]) == 1
-        now[0] = 2.0
         written = writer.bytes_written
-        writer.write(Batch(batch(1).events[:0], batch(1).tables[:0], batch(1).segments[:0]))
+        writer.write(batch(3))
+        now[0] = 1.9
+        writer.tick()
         assert writer.bytes_written == written
+        now[0] = 2.0
+        writer.tick()
+        assert writer.bytes_written > written
+        written = writer.bytes_written
+        now[0] = 3.0
+        writer.tick()
+        assert writer.bytes_written == written, "nothing new, nothing written"
 
 
 def test_merge_moves_tables_with_their_segments() -> None:
