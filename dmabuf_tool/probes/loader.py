@@ -9,9 +9,13 @@ is left in the kernel hangs on those descriptors: when their holder dies, it is 
 from __future__ import annotations
 
 import array
+import contextlib
+import ctypes
 import json
 import os
 import platform
+import select
+import signal
 import socket
 import sys
 import tempfile
@@ -26,6 +30,7 @@ from dmabuf_tool.probes import abilities, bpf, layout, plan, source
 MAPS: Final = ("events", "chunks", "stats", "stacks")
 """The maps of bpf/ that user space reads."""
 
+_PR_SET_PDEATHSIG: Final = 1
 _ATTEMPTS: Final = 4
 """How often the plan is made again after a refusal before giving up."""
 
@@ -59,16 +64,19 @@ class Loading:
     def __init__(self, pid: int, channel: socket.socket) -> None:
         self._pid, self._channel = pid, channel
 
-    def finish(self) -> Loaded:
-        """Wait for the child.
+    def finish(self, stop: int | None = None) -> Loaded:
+        """Wait for the child, or for `stop` to become readable.
 
-        Raises ToolError with the child's one line.
+        Raises ToolError with the child's one line, or when stopped.
         """
+        channel = self._channel.fileno()
+        ready, _, _ = select.select([channel, *([] if stop is None else [stop])], [], [])
+        if channel not in ready:
+            raise ToolError("stopped before tracing began; nothing was recorded")
         try:
             message, fds = _receive(self._channel)
         finally:
-            self._channel.close()
-            os.waitpid(self._pid, 0)
+            self.abandon()
         if "error" in message:
             for fd in fds:
                 os.close(fd)
@@ -83,6 +91,15 @@ class Loading:
         loaded.programs = {name: next(rest) for name in message["programs"]}
         loaded.links = list(rest)
         return loaded
+
+    def abandon(self) -> None:
+        """End the child, loaded or not; may be called twice."""
+        if self._pid:
+            self._channel.close()
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self._pid, signal.SIGKILL)
+            os.waitpid(self._pid, 0)
+            self._pid = 0
 
 
 def start(options: source.Options, hooks: tuple[plan.Hook, ...] = plan.HOOKS) -> Loading:
@@ -99,6 +116,10 @@ def start(options: source.Options, hooks: tuple[plan.Hook, ...] = plan.HOOKS) ->
         theirs.close()
         return Loading(pid, ours)
     ours.close()
+    # Ctrl-C is the parent's to answer, and nothing goes on without it.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.set_wakeup_fd(-1)
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
     _child(theirs, options, hooks)
     raise AssertionError("unreachable")
 

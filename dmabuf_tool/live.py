@@ -1,0 +1,118 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The start of a live trace: what was asked for, the signals that end it, the loader child.
+
+Imports next to nothing, so that the loader child is forked at once and small; the rest is
+imported in dmabuf_tool.tracer while the child compiles.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import FrameType
+from typing import Final
+
+from dmabuf_tool.errors import ToolError
+from dmabuf_tool.probes import loader, source
+
+_STOP_SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+@dataclass(slots=True)
+class Request:
+    """What the user asked for. `duration_s` 0: until Ctrl-C or the command's end."""
+
+    output: Path | None = None
+    force: bool = False
+    output_format: str = "lines"
+    """lines, json, live (a dashboard) or none."""
+    quiet: bool = False
+    verbose: bool = False
+    failed: bool = False
+    stacks: bool = False
+    segments: bool = False
+    duration_s: float = 0.0
+    pids: Sequence[int] = ()
+    comms: Sequence[str] = ()
+    devices: Sequence[str] = ()
+    exporters: Sequence[str] = ()
+    max_segments: int = 4096
+    buffer_bytes: int = 1 << 20
+    command: Sequence[str] = ()
+    arguments: Sequence[str] = field(default_factory=lambda: tuple(sys.argv))
+
+
+def say(text: str) -> None:
+    """A line about the trace itself: stderr, so that stdout holds events only."""
+    with contextlib.suppress(OSError):
+        sys.stderr.write(f"{text}\n")
+        sys.stderr.flush()
+
+
+def run(request: Request) -> int:
+    """Trace until told to stop; returns the exit status.
+
+    Raises ToolError when tracing cannot begin.
+    """
+    if request.output is not None and request.output.exists() and not request.force:
+        raise ToolError(f"{request.output} exists; -f overwrites it")
+    options = source.Options(
+        event_ring=request.buffer_bytes,
+        chunk_ring=request.buffer_bytes,
+        max_segments=request.max_segments,
+        stacks=request.stacks,
+        page_size=os.sysconf("SC_PAGE_SIZE"),
+    )
+    begin_ns = time.monotonic_ns()
+    with StopSignals() as stop:
+        loading = loader.start(options)
+        try:
+            # While the child compiles: numpy, the model and the rules.
+            from dmabuf_tool.tracer import Tracer
+
+            loaded = loading.finish(stop.fileno())
+        finally:
+            loading.abandon()
+        return Tracer(request, loaded, options, stop, begin_ns).run()
+
+
+class StopSignals:
+    """Signals that end a trace, as a descriptor that becomes readable."""
+
+    def __enter__(self) -> StopSignals:
+        self._reader, self._writer = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+        self._old_fd = signal.set_wakeup_fd(self._writer, warn_on_full_buffer=False)
+        self._old = {number: signal.signal(number, self._handle) for number in _STOP_SIGNALS}
+        self.asked = False
+        self.count = 0
+        self.last = signal.SIGINT
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        signal.set_wakeup_fd(self._old_fd)
+        for number, handler in self._old.items():
+            signal.signal(number, handler)
+        os.close(self._reader)
+        os.close(self._writer)
+
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        self.asked = True
+        self.count += 1
+        self.last = signal.Signals(number)
+
+    def clear(self) -> None:
+        """Wait for the next one; `count` goes on."""
+        self.asked = False
+        with contextlib.suppress(BlockingIOError):
+            while os.read(self._reader, 512):
+                pass
+
+    def fileno(self) -> int:
+        """Readable once a signal came."""
+        return self._reader

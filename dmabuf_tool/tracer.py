@@ -1,0 +1,246 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""A live trace under way: drain, select, record, judge, show; until it is told to stop.
+
+    session -> selection -> capture, model and rules, output
+
+The rings are drained on a timer: a wake-up for every event costs the traced path 400 ns, a
+timer nothing. It runs faster as the rings fill.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import signal
+import subprocess
+import time
+from typing import Final
+
+from dmabuf_tool.capture.header import Header
+from dmabuf_tool.capture.writer import CaptureFull, CaptureWriter
+from dmabuf_tool.errors import ToolError
+from dmabuf_tool.kernel import devices, iommu, machine, procevents
+from dmabuf_tool.kernel.watcher import Watcher
+from dmabuf_tool.live import Request, StopSignals, say
+from dmabuf_tool.outputs import Output, open_output
+from dmabuf_tool.probes.loader import Loaded
+from dmabuf_tool.probes.selection import Selection
+from dmabuf_tool.probes.session import Session
+from dmabuf_tool.probes.source import Options
+from dmabuf_tool.render.devices import document as device_document
+from dmabuf_tool.rules.engine import Engine
+from dmabuf_tool.schema import Batch
+
+_IDLE_S: Final = 0.05
+_BUSY_S: Final = 0.01
+_FULL: Final = 0.25
+"""Rings fuller than this are drained again without waiting."""
+_TICK_S: Final = 0.5
+
+
+class Tracer:
+    """Runs one trace. What can fail before it begins fails in the constructor, as ToolError."""
+
+    def __init__(
+        self, request: Request, loaded: Loaded, options: Options, stop: StopSignals, begin_ns: int
+    ) -> None:
+        self._request = request
+        self._stop = stop
+        self._begin_ns = begin_ns
+        self._start_ns = time.monotonic_ns()
+        self._selection = Selection(request.pids, request.comms, request.devices, request.exporters)
+        self._engine = Engine()
+        self._events = 0
+        try:
+            self._writer = self._create_capture(loaded)
+            self._session = Session(loaded, options)
+        except BaseException:
+            loaded.close()
+            raise
+        self._output: Output = open_output(request, self._start_ns)
+        self._watcher: Watcher | None = None
+        self._command: subprocess.Popen[bytes] | None = None
+
+    def run(self) -> int:
+        """Trace to the end; returns the exit status."""
+        reason = "done"
+        try:
+            self._announce()
+            self._watcher = _watch_processes()
+            self._spawn()
+            reason = self._loop()
+            for batch in self._session.finish():
+                self._take(batch)
+        except BrokenPipeError:
+            # Who read our lines has gone: the trace ends, the capture stays whole.
+            reason = "output closed"
+            self._output.abandon()
+        finally:
+            self._close(reason)
+        self._summary()
+        return self._status()
+
+    def _create_capture(self, loaded: Loaded) -> CaptureWriter | None:
+        request = self._request
+        if request.output is None:
+            return None
+        here, clocks = machine.machine(), machine.clocks()
+        header = Header(
+            host=here.host,
+            kernel=here.kernel,
+            arch=here.arch,
+            boot_id=here.boot_id,
+            start_ns=self._start_ns,
+            realtime_offset_ns=clocks.realtime_ns,
+            command=request.arguments,
+            plan=loaded.ways,
+            devices=device_document(devices.devices(), iommu.groups(), iommu.units(), None, here),
+        )
+        return CaptureWriter(request.output, header, force=request.force)
+
+    def _announce(self) -> None:
+        if self._request.quiet:
+            return
+        ways = self._session.ways
+        lost = [way for way in ways if way["method"] == "missing"]
+        until = "until the command ends" if self._request.command else "Ctrl-C stops"
+        seconds = (time.monotonic_ns() - self._begin_ns) / 1e9
+        say(
+            f"tracing dma-bufs, {len(ways) - len(lost)} of {len(ways)} hooks,"
+            f" ready after {seconds:.1f} s; {until}"
+        )
+        if lost:
+            say("not seen on this kernel: " + "; ".join(way["lost"] for way in lost))
+
+    def _spawn(self) -> None:
+        command = self._request.command
+        if not command:
+            return
+        try:
+            self._command = subprocess.Popen(command)
+        except OSError as error:
+            raise ToolError(f"cannot run {command[0]}: {error.strerror}") from error
+
+    def _loop(self) -> str:
+        """Drain until a signal, the end of the time or of the command; returns which."""
+        request = self._request
+        deadline = time.monotonic() + request.duration_s if request.duration_s else None
+        next_tick = time.monotonic() + _TICK_S
+        with contextlib.ExitStack() as stack:
+            waits: list[int] = [self._stop.fileno()]
+            if self._command is not None:
+                pidfd = os.pidfd_open(self._command.pid)
+                stack.callback(os.close, pidfd)
+                waits.append(pidfd)
+            while True:
+                busy = self._drain()
+                now = time.monotonic()
+                if now >= next_tick:
+                    self._tick()
+                    next_tick = now + _TICK_S
+                if deadline is not None and now >= deadline:
+                    return "done"
+                wait = _BUSY_S if busy else _IDLE_S
+                if self._session.fill > _FULL:
+                    wait = 0.0
+                if deadline is not None:
+                    wait = min(wait, max(0.0, deadline - now))
+                ready, _, _ = select.select(waits, [], [], wait)
+                if self._command is not None and self._command.poll() is not None:
+                    return "done"
+                # Ctrl-C goes to the command too: its end is the end of the trace.
+                if ready and self._stop.asked and not self._pass_on():
+                    return "interrupted"
+
+    def _pass_on(self) -> bool:
+        """Leave a stop signal to the command; a second one ends the trace."""
+        if self._command is None or self._stop.count > 1:
+            return False
+        self._stop.clear()
+        if self._stop.last != signal.SIGINT:  # a terminal sends only SIGINT to its whole group
+            self._command.send_signal(self._stop.last)
+        return True
+
+    def _drain(self) -> bool:
+        batches = self._session.read()
+        for batch in batches:
+            self._take(batch)
+        return bool(batches)
+
+    def _take(self, batch: Batch) -> None:
+        batch = self._selection.apply(batch)
+        self._events += len(batch.events)
+        if self._writer is not None:
+            try:
+                self._writer.write(batch)
+            except CaptureFull as error:
+                say(f"dmabuf-tool: {error}")
+                self._writer = None
+        self._engine.feed(batch)
+        self._output.batch(batch)
+
+    def _tick(self) -> None:
+        if self._watcher is not None:
+            events = procevents.events(self._watcher.read())
+            exits = [(e.pid, e.time_ns) for e in events if e.kind == "exit"]
+            traced = self._engine.model.processes.by_tgid
+            known = [(pid, ns) for pid, ns in exits if pid in traced]
+            if known:
+                self._engine.model.process_exits(known)
+                self._record({"process_exits": [list(exit_) for exit_ in known]})
+        self._engine.model.advance(time.monotonic_ns())
+        self._output.tick(self._engine, self._session)
+
+    def _record(self, entry: dict[str, object]) -> None:
+        if self._writer is None:
+            return
+        try:
+            self._writer.write_inventory(entry)
+        except CaptureFull as error:
+            say(f"dmabuf-tool: {error}")
+            self._writer = None
+
+    def _close(self, reason: str) -> None:
+        """Let everything go, in an order that loses nothing."""
+        if self._watcher is not None:
+            with contextlib.suppress(BrokenPipeError):
+                self._tick()
+            self._watcher.close()
+        if self._writer is not None:
+            self._writer.close(reason)
+        self._session.close()
+        with contextlib.suppress(BrokenPipeError):
+            self._output.end(self._engine)
+
+    def _summary(self) -> None:
+        if self._request.quiet:
+            return
+        losses = self._engine.model.losses
+        seconds = (time.monotonic_ns() - self._start_ns) / 1e9
+        lost = (
+            f"LOST {losses.events} events, {losses.scatterlists} scatterlist entries,"
+            f" {losses.calls} calls, {losses.untracked} untracked"
+            if losses
+            else "nothing lost"
+        )
+        say(f"{self._events} events in {seconds:.1f} s, {lost}")
+        if self._request.output is not None and self._writer is not None:
+            size = self._request.output.stat().st_size
+            say(f"{size:,} bytes in {self._request.output}; now:")
+            say(f"  dmabuf-tool report {self._request.output}")
+
+    def _status(self) -> int:
+        if self._command is None:
+            return 0
+        status = self._command.poll()
+        if status is None:
+            return 0
+        return status if status >= 0 else 128 - status
+
+
+def _watch_processes() -> Watcher | None:
+    try:
+        return procevents.watch()
+    except OSError:
+        return None
