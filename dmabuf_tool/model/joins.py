@@ -1,0 +1,93 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Joins of one kind of event with another along the stream, over whole batches."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dmabuf_tool.model.mappings import Detaches
+from dmabuf_tool.model.store import Rows, add_counts, add_sums
+from dmabuf_tool.schema import Events
+
+MAX_WAITING: Final = 4096
+_U64: Final = 0xFFFF_FFFF_FFFF_FFFF
+
+
+def join_bounces(
+    calls: Rows,
+    bounces: Events,
+    seq: NDArray[np.uint64],
+    detaches: Detaches,
+    waiting: dict[int, tuple[int, int]],
+) -> None:
+    """Give each map call the bounces made inside it.
+
+    Maps of one attachment are serialised by the buffer's reservation lock, and a bounce comes
+    before the MAP event, which is sent at return: it belongs to the attachment's next MAP.
+
+    Args:
+        calls: MAPPING rows of all MAP events; "bounces" and "bounced_bytes" are written.
+        bounces, seq: BOUNCE events under the "iommu" names, and their sequence numbers.
+        detaches: attachments that ended; what waits for them is dropped.
+        waiting: attachment -> count and bytes of bounces whose MAP comes in a later batch.
+    """
+    inside = np.zeros(len(bounces), np.bool_)
+    at = bounces["attachment"]
+    if len(bounces) and len(calls):
+        base = min(seq.min(), calls["seq"].min())
+        order = np.lexsort((calls["seq"], calls["attachment"]))
+        keys = _keys(calls["attachment"][order], calls["seq"][order] - base)
+        place = np.searchsorted(keys, _keys(at, seq - base))
+        target = order[np.minimum(place, len(order) - 1)]
+        inside = (place < len(order)) & (calls["attachment"][target] == at)
+        add_counts(calls["bounces"], target[inside])
+        add_sums(calls["bounced_bytes"], target[inside], bounces["size"][inside])
+    if waiting:
+        _, first = np.unique(calls["attachment"], return_index=True)
+        for index in first.tolist():
+            count, size = waiting.pop(int(calls["attachment"][index]), (0, 0))
+            calls["bounces"][index] += count
+            calls["bounced_bytes"][index] += size
+    left = np.flatnonzero(~inside & (at != 0))
+    for number, size in zip(at[left].tolist(), bounces["size"][left].tolist(), strict=True):
+        count, total = waiting.get(number, (0, 0))
+        if count or len(waiting) < MAX_WAITING:
+            waiting[number] = (count + 1, (total + size) & _U64)
+    if waiting:
+        for number in detaches.ids.tolist():
+            waiting.pop(number, None)
+
+
+def _keys(number: NDArray[np.uint32], place: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    """Sort keys by number, then by place in the stream (a batch is shorter than 2**32)."""
+    return (number.astype(np.uint64) << np.uint64(32)) | place
+
+
+def last_before(
+    numbers: NDArray[np.uint32],
+    seq: NDArray[np.uint64],
+    wanted: NDArray[np.uint32],
+    before: NDArray[np.uint64],
+    otherwise: NDArray[np.uint64],
+) -> NDArray[np.uint64]:
+    """Sequence number of the last event of each wanted object before a place in the stream.
+
+    Args:
+        numbers, seq: the objects and sequence numbers of a batch's events, shape (n,).
+        wanted, before: object and place asked for, shape (m,).
+        otherwise: the answer where the batch has no such event, shape (m,).
+    """
+    if not len(numbers) or not len(wanted):
+        return otherwise
+    order = np.lexsort((seq, numbers))
+    numbers, seq = numbers[order], seq[order]
+    base = seq.min()
+    span = np.uint64(max(int(seq.max() - base), int(before.max()) - int(base), 0) + 2)
+    keys = numbers.astype(np.uint64) * span + (seq - base)
+    reach = np.where(before > base, before - base, np.uint64(0))
+    place = np.searchsorted(keys, wanted.astype(np.uint64) * span + reach) - 1
+    found = (place >= 0) & (numbers[np.maximum(place, 0)] == wanted)
+    return np.where(found, seq[np.maximum(place, 0)], otherwise)

@@ -1,0 +1,192 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The things of a trace that have an identity: buffers, devices, attachments, domains, processes.
+
+They are made and ended by rare events, one by one. What hot events count for them stands in
+structured rows (`BUFFER_COUNTS`, ...) that a whole batch adds to at once.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Final
+
+import numpy as np
+
+from dmabuf_tool.kernel.text import decode
+from dmabuf_tool.model.constraints import NO_GROUP, Effective, Limits
+from dmabuf_tool.model.frameworks import Framework, Importer
+from dmabuf_tool.schema import DOMAIN_TYPE_NAMES
+
+
+def name(raw: bytes) -> str:
+    """A name from a fixed-size field, up to its NUL. Hostile: for terminals kernel.text.safe."""
+    return decode(raw.split(b"\0", 1)[0])
+
+
+@dataclass(slots=True)
+class Process:
+    """A process that was seen."""
+
+    tgid: int
+    comm: str
+    main_thread: bool = False
+    """`comm` is the main thread's, which is what ps shows."""
+
+
+@dataclass(slots=True)
+class Buffer:
+    """One struct dma_buf. `size` in bytes, times in ns; `released_ns` is 0 while it lives."""
+
+    id: int
+    size: int = 0
+    ino: int = 0
+    exporter: str = ""
+    name: str = ""
+    preexisting: bool = False
+    exported_ns: int = 0
+    released_ns: int = 0
+    tgid: int = 0
+    attachments: int = 0
+    """Attachments made, refused ones not counted."""
+    attached: dict[int, Attachment] = field(default_factory=dict)
+    """The live ones, by id."""
+    devices: set[int] = field(default_factory=set)
+    processes: set[int] = field(default_factory=set)
+
+
+@dataclass(slots=True)
+class Device:
+    """One struct device that attached. `limits` are the newest; attachments keep their own."""
+
+    id: int
+    name: str = ""
+    driver: str = ""
+    bus: str = ""
+    limits: Limits | None = None
+    domain: int = 0
+    attachments: int = 0
+    gone: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Site:
+    """Where attachments come from: what a finding about them has as its cause.
+
+    All attachments of one exporter's buffers to one device, by one importer function in one
+    process under the same limits are one site.
+    """
+
+    id: int
+    device: int
+    exporter: str
+    importer: Importer | None
+    framework: Framework
+    tgid: int
+    limits: Limits
+    effective: Effective
+
+
+@dataclass(slots=True)
+class Attachment:
+    """One struct dma_buf_attachment; `result` is -errno for one that was refused."""
+
+    id: int
+    buffer: Buffer | None
+    device: int
+    site: Site
+    tgid: int
+    tid: int
+    ts_ns: int
+    duration_ns: int
+    flags: int
+    result: int
+    stack: tuple[str, ...] = ()
+    detached_ns: int = 0
+
+
+@dataclass(slots=True)
+class Domain:
+    """One IOMMU domain; `type` is None while only its id is known."""
+
+    id: int
+    type: int | None = None
+    group: int = NO_GROUP
+    pgsize_bitmap: int = 0
+    aperture_start: int = 0
+    aperture_end: int = 0
+    freed_ns: int = 0
+
+    @property
+    def type_name(self) -> str | None:
+        """The type as sysfs names it."""
+        if self.type is None:
+            return None
+        return DOMAIN_TYPE_NAMES.get(self.type, f"{self.type:#x}")
+
+
+BUFFER_COUNTS: Final = np.dtype(
+    [
+        ("id", "<u4"),
+        ("maps", "<u8"),
+        ("failed_maps", "<u8"),
+        ("bytes", "<u8"),
+        ("cpu_accesses", "<u8"),
+        ("invalidates", "<u8"),
+        ("last_cpu", "<u8"),  # sequence number of the last CPU access + 1
+        ("last_ns", "<u8"),  # any event of the buffer
+        ("last_tgid", "<u4"),
+    ]
+)
+
+ATTACHMENT_COUNTS: Final = np.dtype(
+    [
+        ("id", "<u4"),
+        ("buffer", "<u4"),
+        ("device", "<u4"),
+        ("site", "<u4"),
+        ("tgid", "<u4"),
+        ("preexisting", "?"),
+        ("shared", "?"),  # another process mapped, unmapped or pinned through it
+        ("created", "<u8"),  # sequence number of the ATTACH event
+        ("ended", "<u8"),  # of the DETACH event, NEVER while attached
+        ("maps", "<u8"),
+        ("failed_maps", "<u8"),
+        ("bytes", "<u8"),
+        ("pins", "<i8"),
+        ("last_ns", "<u8"),
+    ]
+)
+
+DEVICE_COUNTS: Final = np.dtype(
+    [
+        ("id", "<u4"),
+        ("maps", "<u8"),
+        ("failed_maps", "<u8"),
+        ("bytes", "<u8"),
+        ("bounces", "<u8"),
+        ("bounced_bytes", "<u8"),
+    ]
+)
+
+PROCESS_COUNTS: Final = np.dtype(
+    [
+        ("id", "<u4"),
+        ("maps", "<u8"),
+        ("failed_maps", "<u8"),
+        ("bytes", "<u8"),
+        ("events", "<u8"),
+        ("last_ns", "<u8"),
+    ]
+)
+
+DOMAIN_COUNTS: Final = np.dtype(
+    [
+        ("id", "<u4"),
+        ("maps", "<u8"),  # dma-buf maps of devices attached while in this domain
+        ("bytes", "<u8"),
+        ("iommu_maps", "<u8"),
+        ("iommu_unmaps", "<u8"),
+    ]
+)
+
+NEVER: Final = 0xFFFF_FFFF_FFFF_FFFF

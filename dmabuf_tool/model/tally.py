@@ -1,0 +1,147 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Counters per buffer, attachment, device, process and domain, added to by whole batches."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dmabuf_tool.model.processes import Processes
+from dmabuf_tool.model.registry import Registry
+from dmabuf_tool.model.store import Rows, Store, add_counts, add_sums, set_latest
+from dmabuf_tool.schema import Events, Flag, Kind
+
+
+@dataclass(frozen=True, slots=True)
+class Hot:
+    """The frequent events of a batch; `calls` and `ended` are MAPPING rows."""
+
+    calls: Rows
+    ended: Rows
+    cpu: Events
+    cpu_seq: NDArray[np.uint64]
+    pins: Events
+    invalidates: Events
+    iommu: Events
+    bounces: Events
+
+
+def mapped_bytes(calls: Rows) -> NDArray[np.uint64]:
+    """Bytes each call newly mapped: 0 for failed ones and cached tables.
+
+    The sum of DMA lengths where all entries were seen, else the buffer's size.
+    """
+    size = np.where(calls["complete"], calls["total"], calls["size"])
+    new = (calls["result"] == 0) & ((calls["flags"] & Flag.CACHED) == 0)
+    return np.where(new, size, 0).astype(np.uint64)
+
+
+def tally(registry: Registry, processes: Processes, events: Events, hot: Hot) -> None:
+    """Add a batch to all counters."""
+    if len(hot.calls):
+        size = mapped_bytes(hot.calls)
+        good = hot.calls["result"] == 0
+        _maps(registry.buffer_counts, hot.calls["buffer"], good, size)
+        _maps(registry.attachment_counts, hot.calls["attachment"], good, size)
+        _maps(registry.device_counts, hot.calls["device"], good, size)
+        _maps(registry.domain_counts, hot.calls["domain"], good, size, failed=False)
+        _maps(processes.counts, hot.calls["tgid"], good, size)
+    _attachments(registry.attachment_counts, events, hot)
+    _buffers(registry, events, hot)
+    _domains(registry.domain_counts, hot.iommu)
+    if len(hot.bounces):
+        rows, position, known = _place(registry.device_counts, hot.bounces["device"])
+        add_counts(rows["bounces"], position)
+        add_sums(rows["bounced_bytes"], position, hot.bounces["size"][known])
+
+
+def _place(
+    store: Store, ids: NDArray[np.uint32]
+) -> tuple[Rows, NDArray[np.intp], NDArray[np.bool_]]:
+    """The store's rows, positions of the ids it knows, and which they are."""
+    position = store.find(ids)
+    known = position >= 0
+    return store.rows, position[known], known
+
+
+def _maps(
+    store: Store,
+    ids: NDArray[np.uint32],
+    good: NDArray[np.bool_],
+    size: NDArray[np.uint64],
+    *,
+    failed: bool = True,
+) -> None:
+    rows, position, known = _place(store, ids)
+    good = good[known]
+    add_counts(rows["maps"], position[good])
+    add_sums(rows["bytes"], position, size[known])
+    if failed and not bool(np.all(good)):
+        add_counts(rows["failed_maps"], position[~good])
+
+
+def _attachments(store: Store, events: Events, hot: Hot) -> None:
+    if not len(store):
+        return
+    rows = store.rows
+    if len(hot.pins):
+        for kind, step in ((Kind.PIN, 1), (Kind.UNPIN, -1)):
+            chosen = hot.pins[(hot.pins["kind"] == kind) & (hot.pins["result"] == 0)]
+            _, position, _ = _place(store, chosen["attachment"])
+            np.add.at(rows["pins"], position, step)
+    # DEVICE events hold the IOMMU group in this field.
+    with_one = (events["attachment"] != 0) & (events["kind"] != Kind.DEVICE)
+    position = store.find(events["attachment"][with_one])
+    known = position >= 0
+    position = position[known]
+    set_latest(rows["last_ns"], position, events["ts_ns"][with_one][known])
+    foreign = events["tgid"][with_one][known] != rows["tgid"][position]
+    rows["shared"][position[foreign]] = True
+
+
+def _buffers(registry: Registry, events: Events, hot: Hot) -> None:
+    store = registry.buffer_counts
+    if not len(store):
+        return
+    rows = store.rows
+    if len(hot.cpu):
+        _, position, known = _place(store, hot.cpu["buffer"])
+        add_counts(rows["cpu_accesses"], position)
+        set_latest(rows["last_cpu"], position, hot.cpu_seq[known] + np.uint64(1))
+    if len(hot.invalidates):
+        _, position, _ = _place(store, hot.invalidates["buffer"])
+        add_counts(rows["invalidates"], position)
+    _, position, known = _place(store, events["buffer"])
+    set_latest(rows["last_ns"], position, events["ts_ns"][known])
+    _users(registry, events["buffer"], events["tgid"], position, known)
+
+
+def _users(
+    registry: Registry,
+    buffers: NDArray[np.uint32],
+    tgids: NDArray[np.uint32],
+    position: NDArray[np.intp],
+    known: NDArray[np.bool_],
+) -> None:
+    """Note which processes used a buffer; only a change of process costs Python."""
+    rows = registry.buffer_counts.rows
+    buffers, tgids = buffers[known], tgids[known]
+    other = rows["last_tgid"][position] != tgids
+    if not bool(np.any(other)):
+        return
+    pairs = (buffers[other].astype(np.uint64) << np.uint64(32)) | tgids[other]
+    for pair in np.unique(pairs).tolist():
+        buffer = registry.buffers.get(pair >> 32)
+        if buffer is not None and len(buffer.processes) < 256:
+            buffer.processes.add(pair & 0xFFFF_FFFF)
+    rows["last_tgid"][position] = tgids
+
+
+def _domains(store: Store, iommu: Events) -> None:
+    if not len(iommu):
+        return
+    for kind, field in ((Kind.IOMMU_MAP, "iommu_maps"), (Kind.IOMMU_UNMAP, "iommu_unmaps")):
+        rows, position, _ = _place(store, iommu["domain"][iommu["kind"] == kind])
+        add_counts(rows[field], position)
