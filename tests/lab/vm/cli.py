@@ -53,6 +53,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = top.parse_args(given[:split])
     args.command += given[split + 1 :]
     signal.signal(signal.SIGTERM, _terminate)
+    # A shell starts background jobs with SIGINT ignored; a guest must end all the same.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         if args.list:
             return show()
@@ -117,6 +119,7 @@ def run(args: argparse.Namespace) -> int:
             cpus=args.cpus,
             icount=args.icount,
             kvm=not args.icount and accel.kvm_works(built),
+            verbose=args.console,
             append=args.append,
             more=tuple(shlex.split(args.qemu)),
         )

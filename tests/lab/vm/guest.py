@@ -4,12 +4,9 @@
 import os
 import selectors
 import shlex
-import shutil
 import socket
 import subprocess
-import tempfile
 import time
-from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
@@ -30,6 +27,8 @@ ENVIRONMENT = {
     "PYTHONPATH": "/lab/python",
     "PYTHONDONTWRITEBYTECODE": "1",
 }
+
+CONSOLE_KEPT = 1 << 16  # bytes, enough for an oops and what led to it
 
 
 class Timeout(LabError):
@@ -85,26 +84,24 @@ def run(machine: Machine, job: Job, stdout: BinaryIO, stderr: BinaryIO) -> int:
     program = MACHINES[machine.arch][0]
     need(program, PACKAGES[machine.arch])
     with ExitStack() as stack:
-        work = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="dmabuf-lab-")))
-        whole = work / "initrd"
-        with whole.open("wb") as handle:
-            with machine.initrd.open("rb") as base:
-                shutil.copyfileobj(base, handle)
-            handle.write(archive(job))
+        # In memory: nothing to clean up, however this ends.
+        whole = stack.enter_context(open(os.memfd_create("initrd"), "wb"))
+        whole.write(machine.initrd.read_bytes() + archive(job))
+        whole.flush()
         pairs = [socket.socketpair() for _ in range(4)]
         ours, theirs = [a for a, _ in pairs], [b for _, b in pairs]
         for end in ours:
             stack.enter_context(end)
         console, out, err, status = (end.fileno() for end in theirs)
-        argv = command(replace(machine, initrd=whole), console, (out, err, status))
+        whole_path = Path(f"/proc/self/fd/{whole.fileno()}")
+        argv = command(replace(machine, initrd=whole_path), console, (out, err, status))
         # setpriv: should this program be killed, the machine dies with it.
         process = subprocess.Popen(
             ["setpriv", "--pdeathsig", "KILL", *argv],
-            pass_fds=[console, out, err, status],
+            pass_fds=[whole.fileno(), console, out, err, status],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
-            env={**os.environ, "TMPDIR": str(work)},
             start_new_session=True,
         )
         stack.callback(_end, process)
@@ -134,7 +131,7 @@ class Relay:
         self._process = process
         self._deadline = time.monotonic() + job.timeout if job.timeout else None
         self._timeout = job.timeout
-        self._console: deque[bytes] = deque(maxlen=400)
+        self._console = b""
         self._status = b""
         console, out, err, status = ends
         self._selector = selectors.DefaultSelector()
@@ -178,7 +175,7 @@ class Relay:
 
     def _keeper(self, also: BinaryIO | None) -> Callable[[bytes], None]:
         def keep(data: bytes) -> None:
-            self._console.append(data)
+            self._console = (self._console + data)[-CONSOLE_KEPT:]
             if also:
                 _writer(also)(data)
 
@@ -188,10 +185,10 @@ class Relay:
         self._status += data
 
     def _why(self) -> str:
-        lines = b"".join(self._console).decode(errors="replace").replace("\r", "").splitlines()
+        lines = self._console.decode(errors="replace").replace("\r", "").splitlines()
         panic = [line for line in lines if "Kernel panic" in line]
         what = panic[0].split("] ", 1)[-1] if panic else "the machine ended without a status"
-        return "\n  ".join([f"{what}; the console's last lines:", *lines[-25:]])
+        return "\n  ".join([f"{what}; the console's last lines:", *lines[-40:]])
 
 
 def _writer(stream: BinaryIO) -> Callable[[bytes], None]:

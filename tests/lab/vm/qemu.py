@@ -17,7 +17,8 @@ DEVICES = (
 # Host ends of these are sockets, in the order of the ports' numbers (1, 2, 3).
 PORTS = ("stdout", "stderr", "status")
 
-QUIET = "quiet loglevel=3 panic=-1 mitigations=off"
+# An oops ends the run, as a panic does: QEMU has -no-reboot.
+PANIC = "oops=panic panic=-1 mitigations=off"
 
 MACHINES = {
     "amd64": [
@@ -49,6 +50,7 @@ class Machine:
     cpus: int = 2
     icount: bool = False
     kvm: bool = False
+    verbose: bool = False  # the kernel says everything on its console
     append: str = ""
     more: tuple[str, ...] = field(default=())
 
@@ -80,7 +82,8 @@ def command(machine: Machine, console: int, ports: tuple[int, int, int]) -> list
     for device in DEVICES:  # first: what has no address takes the first free one
         argv += ["-device", device]
     argv += ["-kernel", str(machine.kernel), "-initrd", str(machine.initrd)]
-    argv += ["-append", f"{ARGUMENTS[machine.arch]} {QUIET} {machine.append}".strip()]
+    log = "ignore_loglevel" if machine.verbose else "quiet loglevel=3"
+    argv += ["-append", f"{ARGUMENTS[machine.arch]} {PANIC} {log} {machine.append}".strip()]
     disk = str(machine.disk).replace(",", ",,")
     argv += ["-drive", f"file={disk},format=raw,if=none,id=disk,snapshot=on,cache=unsafe"]
     argv += ["-device", "virtio-blk-pci,drive=disk"]
