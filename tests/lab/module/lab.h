@@ -2,9 +2,8 @@
 /*
  * What the lab driver's files share.
  *
- * Locks, outermost first: lab_dev.lock, lab_att.lock, lab_ctx.lock, lab_lock. A buffer's
- * reservation lock nests inside lab_att.lock; callbacks under it take only lab_buf.lock
- * and the log's spinlock.
+ * Locks, outermost first: lab_dev.lock, lab_ctx.lock, lab_att.lock, the buffer's reservation,
+ * lab_lock. Callbacks under a reservation take lab_buf.lock, lab_lock and the log's spinlock.
  */
 #ifndef LAB_H
 #define LAB_H
