@@ -13,6 +13,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import asdict
+from itertools import repeat
 from typing import Any, Final
 
 import numpy as np
@@ -116,6 +117,21 @@ PAYLOAD_KEYS: Final[Mapping[str, tuple[tuple[str, str], ...]]] = {
         ("client", "client"),
     ),
 }
+
+_NOT_MAPPED: Final = ("address", "nents", "orig_nents", "copied", "dma_errno", "dma_attrs")
+NOT_TOLD: Final[Mapping[Kind, tuple[str, ...]]] = {
+    Kind.UNMAP: ("copied", "dma_errno", "dma_attrs"),
+    Kind.PIN: ("direction", *_NOT_MAPPED),
+    Kind.UNPIN: ("direction", *_NOT_MAPPED),
+    Kind.INVALIDATE: ("direction", *_NOT_MAPPED),
+    Kind.CPU_BEGIN: _NOT_MAPPED,
+    Kind.CPU_END: _NOT_MAPPED,
+    Kind.DEVICE_GONE: tuple(key for key, _ in PAYLOAD_KEYS["dev"]),
+    Kind.DOMAIN_FREE: tuple(key for key, _ in PAYLOAD_KEYS["dom"]),
+    Kind.IOMMU_UNMAP: ("paddr", "prot"),
+    Kind.BOUNCE: ("paddr", "done", "prot"),
+}
+"""Keys of a kind's payload that its events do not fill: null."""
 
 EXTRA_KEYS: Final = {
     "phase": "cpu-access only: begin or end",
@@ -281,27 +297,42 @@ class JsonRenderer:
 def _payloads(events: Events, wanted: NDArray[np.bool_]) -> list[str]:
     """The keys that depend on the kind, "context" first, as the end of an object."""
     texts = [""] * len(events)
-    numbers = _PAYLOAD_NUMBER[np.minimum(events["kind"], len(_PAYLOAD_NUMBER) - 1)]
-    for number, (payload, keys) in enumerate(PAYLOAD_KEYS.items()):
-        chosen = np.flatnonzero(wanted & (numbers == number))
-        if not len(chosen):
-            continue
+    for number in np.unique(events["kind"][wanted]).tolist():
+        kind = Kind(number)
+        payload = PAYLOAD_OF[kind]
+        chosen = np.flatnonzero(wanted & (events["kind"] == kind))
         rows = view(events[chosen], payload)
-        contexts = rows["context"].tolist() if payload == "l2" else [0] * len(rows)
-        columns = [[context or "null" for context in contexts]]
-        columns += [_column(key, rows[name].tolist()) for key, name in keys]
-        form = ",".join(f'"{key}":%s' for key in ("context", *(key for key, _ in keys)))
-        for index, kind, values in zip(
-            chosen.tolist(), rows["kind"].tolist(), zip(*columns, strict=True), strict=True
-        ):
+        told = [pair for pair in PAYLOAD_KEYS[payload] if pair[0] not in NOT_TOLD.get(kind, ())]
+        columns = [_column(key, rows[name].tolist(), rows) for key, name in told]
+        if payload == "l2":
+            columns.insert(0, [context or "null" for context in rows["context"].tolist()])
+        form = _FORMS[kind]
+        # A kind may have nothing of its own to tell: zip of no columns would have no rows.
+        lines = zip(*columns, strict=True) if columns else repeat((), len(rows))
+        for index, values in zip(chosen.tolist(), lines, strict=True):
             texts[index] = form % values
-            if kind in _PHASES:
-                texts[index] += f',"phase":"{_PHASES[kind]}"'
     return texts
 
 
-def _column(key: str, values: list[int]) -> list[Any]:
+def _form(kind: Kind) -> str:
+    """The format of a kind's own keys; what it does not tell is null in it already."""
+    payload, hidden = PAYLOAD_OF[kind], NOT_TOLD.get(kind, ())
+    parts = ['"context":%s' if payload == "l2" else '"context":null']
+    parts += [f'"{key}":{"null" if key in hidden else "%s"}' for key, _ in PAYLOAD_KEYS[payload]]
+    if kind in _PHASES:
+        parts.append(f'"phase":"{_PHASES[kind]}"')
+    return ",".join(parts)
+
+
+_FORMS: Final = {kind: _form(kind) for kind in EVENT_NAMES}
+
+
+def _column(key: str, values: list[int], rows: Events) -> list[Any]:
     """A column as JSON: numbers as they are, names in quotes, null for what is not set."""
+    if key == "address" and "nents" in (rows.dtype.names or ()):
+        # A map that was refused has no address.
+        refused = (rows["result"] < 0).tolist()
+        return ["null" if no else value for value, no in zip(values, refused, strict=True)]
     if key == "direction":
         return [_DIRECTIONS.get(value, "null") for value in values]
     if key == "domain_type":
@@ -319,11 +350,6 @@ _ZERO_IS_NULL: Final = frozenset({key for key, _ in PAYLOAD_KEYS["dev"]}) | {
     "owner",
     "client",
 }
-
-# Kind -> index of its payload in PAYLOAD_KEYS; names and unknown kinds: none of them.
-_PAYLOAD_NUMBER: Final = np.full(max(Kind) + 2, len(PAYLOAD_KEYS))
-for _kind in EVENT_NAMES:
-    _PAYLOAD_NUMBER[_kind] = list(PAYLOAD_KEYS).index(PAYLOAD_OF[_kind])
 
 
 def _buffer_members(number: int, buffer: Buffer) -> str:

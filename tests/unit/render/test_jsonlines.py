@@ -11,6 +11,7 @@ from render_samples import HOSTILE, START, any_batch, batch, cut, event, story, 
 from dmabuf_tool.render.jsonlines import (
     EXTRA_KEYS,
     KEYS,
+    NOT_TOLD,
     PAYLOAD_KEYS,
     SCHEMA,
     JsonRenderer,
@@ -66,6 +67,17 @@ def test_every_event_has_the_keys_of_the_contract() -> None:
             keys.append("phase")
         assert list(found) == keys
         assert found["event"] == name
+
+
+def test_what_an_event_does_not_tell_is_null() -> None:
+    (pin,) = objects(JsonRenderer().render(batch(event(Kind.PIN, size=4096))))
+    assert (pin["size"], pin["direction"], pin["address"]) == (4096, None, None)
+    (free,) = objects(JsonRenderer().render(batch(event(Kind.DOMAIN_FREE, domain=3))))
+    assert (free["domain"], free["domain_type"], free["iommu_group"]) == (3, None, None)
+    (refused,) = objects(JsonRenderer().render(batch(event(Kind.MAP, result=-12))))
+    assert refused["address"] is None
+    for kind, hidden in NOT_TOLD.items():
+        assert set(hidden) <= {key for key, _ in PAYLOAD_KEYS[PAYLOAD_OF[kind]]}
 
 
 def test_payload_keys_are_fields_of_the_schema() -> None:
