@@ -34,10 +34,10 @@ from dmabuf_tool.capture.header import Header
 from dmabuf_tool.errors import ToolError
 from dmabuf_tool.schema import EVENT, SEGMENT, TABLE, Batch, Losses, empty_batch
 
-# Measured with map/unmap traffic on one core of an AMD EPYC virtual machine, recording and reading:
-# level 1 writes 2.8 M events/s (316 MB/s) at 21 bytes an event (5.3 to 1); with 16 scatterlist
-# entries a map 1.7 M events/s (660 MB/s) at 4.9 to 1. Level 3 costs a third more time and wins
-# nothing; level -5 is a third faster and 1.6 times as large.
+# Measured on one core of an AMD EPYC virtual machine, synthetic map/unmap traffic. Level 1 writes
+# 4.5 M events/s (500 MB/s) at 21 bytes an event, 5.3 to 1 (2.8 M/s on a busy machine); with 16
+# scatterlist entries a map 1.7 M events/s (650 MB/s), 4.9 to 1. Level 3 is a quarter to a third
+# slower and no smaller; level -5 is a fifth faster and 1.6 times as large.
 LEVEL: Final = 1
 FLUSH_BYTES: Final = 1 << 20
 FLUSH_SECONDS: Final = 1.0
