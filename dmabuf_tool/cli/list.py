@@ -43,12 +43,13 @@ from dmabuf_tool.errors import ToolError
 def command(by: str, output_format: str, **filters: tuple[Any, ...]) -> None:
     """List the dma-bufs that exist now, who is attached and who holds them.
 
-    Loads no probes. Without root it shows what this user may read and says what is missing.
+    Attaches no probes. Without root it shows what this user may read and says what is missing.
     """
     from dmabuf_tool.kernel import inventory
+    from dmabuf_tool.probes import iterator
     from dmabuf_tool.render import list as render
 
-    found = inventory.take()
+    found = inventory.take(instead=iterator.read)
     if not found.readable:
         reasons = "; ".join(f"{source.name}: {source.detail}" for source in found.sources)
         raise ToolError(f"nothing can be read ({reasons})")

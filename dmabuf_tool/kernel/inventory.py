@@ -10,7 +10,7 @@ between them appears with what one source said, and what the other would have sa
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -77,8 +77,8 @@ class Inventory:
 
     @property
     def buffers_complete(self) -> bool:
-        """Whether every buffer of the system is here: bufinfo answered."""
-        return self.sources[0].status == "ok"
+        """Whether every buffer of the system is here: bufinfo answered, or what stood in for it."""
+        return any(source.status == "ok" for source in self.sources if source.name != "processes")
 
 
 @dataclass
@@ -89,11 +89,23 @@ class _Seen:
     source: Source = Source("processes", "absent", "/proc cannot be read")
 
 
-def take(root: Path = Path("/"), timeout: float = bufinfo.DEFAULT_TIMEOUT) -> Inventory:
-    """Read both sources and join them. Never raises for what cannot be read; see `sources`."""
+def take(
+    root: Path = Path("/"),
+    timeout: float = bufinfo.DEFAULT_TIMEOUT,
+    instead: Callable[[], bufinfo.Bufinfo] | None = None,
+) -> Inventory:
+    """Read both sources and join them. Never raises for what cannot be read; see `sources`.
+
+    `instead` is asked where bufinfo does not answer (the BPF iterator: kernel/ loads no programs).
+    """
     now = time.time_ns()
     rows = bufinfo.read(root, timeout)
+    sources = [Source("bufinfo", rows.status, rows.detail)]
+    if rows.status != "ok" and instead is not None:
+        rows = instead()
+        sources.append(Source("iterator", rows.status, rows.detail))
     seen = _processes(root)
+    sources.append(seen.source)
     holders = _holders(seen.scan)
     known = {row.ino: row for row in rows.buffers}
     inos = sorted(known.keys() | seen.scan.buffers.keys() | holders.keys())
@@ -109,7 +121,7 @@ def take(root: Path = Path("/"), timeout: float = bufinfo.DEFAULT_TIMEOUT) -> In
             for process in seen.scan.processes
             for client in process.drm
         ),
-        sources=(Source("bufinfo", rows.status, rows.detail), seen.source),
+        sources=tuple(sources),
         holders_complete=complete,
     )
 

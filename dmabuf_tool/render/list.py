@@ -103,14 +103,16 @@ def footer(inventory: Inventory) -> list[str]:
         total += f"; {_plural(attachments, 'attachment')}"
         total += f" to {_plural(len(devices), 'device')}" if devices else ""
     lines = [f"{total}; held by {_plural(len(holders), 'process', 'processes')}."]
-    bufinfo, processes = inventory.sources
-    if bufinfo.status != "ok":
+    sources = {source.name: source for source in inventory.sources}
+    if not inventory.buffers_complete:
         lines += [
-            f"Attachments are unknown: {bufinfo.detail}.",
+            f"Attachments are unknown: {sources['bufinfo'].detail}.",
             "Buffers that only the kernel holds are missing.",
         ]
-    if processes.status != "ok":
-        lines.append(f"Holders may be missing: {processes.detail}.")
+    elif sources["bufinfo"].status != "ok":
+        lines.append(f"Read by the BPF iterator: {sources['bufinfo'].detail}.")
+    if not inventory.holders_complete:
+        lines.append(f"Holders may be missing: {sources['processes'].detail}.")
     return lines
 
 

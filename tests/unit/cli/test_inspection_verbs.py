@@ -20,6 +20,7 @@ from dmabuf_tool.errors import ToolError
 from dmabuf_tool.kernel import bufinfo, checks, devices, fdinfo, inventory, iommu
 from dmabuf_tool.kernel.checks import DEGRADED, MISSING, OK, Check
 from dmabuf_tool.probes import checks as probe_checks
+from dmabuf_tool.probes import iterator
 from dmabuf_tool.render import list as list_page
 
 BUFFERS = (
@@ -44,7 +45,12 @@ SCAN = fdinfo.Scan(
 @pytest.fixture
 def sources(monkeypatch):
     """What the two sources say; tests change it."""
-    found = {"bufinfo": bufinfo.Bufinfo("ok", "", BUFFERS), "scan": SCAN}
+    found = {
+        "bufinfo": bufinfo.Bufinfo("ok", "", BUFFERS),
+        "iterator": bufinfo.Bufinfo("absent", "this kernel has no dmabuf iterator"),
+        "scan": SCAN,
+    }
+    monkeypatch.setattr(iterator, "read", lambda: found["iterator"])
     monkeypatch.setattr(bufinfo, "read", lambda *_, **__: found["bufinfo"])
 
     def scan(*_, **__):
@@ -127,6 +133,17 @@ def test_list_when_a_lock_is_stuck(sources):
     assert result.exit_code == 0
     assert "no answer within 2 s" in result.output
     assert "weston[312]" in result.output
+
+
+def test_list_asks_the_iterator_then(sources):
+    sources["bufinfo"] = bufinfo.Bufinfo("timeout", "no answer within 2 s")
+    sources["iterator"] = bufinfo.Bufinfo("ok", "by the BPF iterator", BUFFERS)
+    result = run(list_verb.command)
+    assert "vgem x2" in result.output
+    assert "Read by the BPF iterator: no answer within 2 s." in result.output
+    document = json.loads(run(list_verb.command, "--json").output)
+    assert document["sources"]["iterator"]["status"] == "ok"
+    assert document["totals"]["attachments"] == 3
 
 
 def test_list_fails_only_when_nothing_can_be_read(sources):

@@ -37,6 +37,25 @@ def test_without_bufinfo_attachments_are_unknown(root):
     assert not found.buffers_complete
 
 
+def test_another_source_stands_in_for_bufinfo(root):
+    (root / bufinfo.PATH).unlink()
+    rows = bufinfo.parse(BUFINFO_6_1)
+    found = inventory.take(root, instead=lambda: bufinfo.Bufinfo("ok", "by another", rows))
+    assert len(found.buffers) == 2
+    assert found.buffers_complete
+    assert [source.name for source in found.sources] == ["bufinfo", "iterator", "processes"]
+    refused = inventory.take(root, instead=lambda: bufinfo.Bufinfo("absent", "no iterator"))
+    assert not refused.buffers_complete
+    assert refused.buffers[0].devices is None
+
+
+def test_a_bufinfo_that_answers_is_enough(root):
+    def never():
+        raise AssertionError
+
+    assert len(inventory.take(root, instead=never).buffers) == 2
+
+
 def test_without_proc_holders_are_unknown(tmp_path):
     write(tmp_path, bufinfo.PATH, BUFINFO_6_1)
     found = inventory.take(tmp_path)
