@@ -65,14 +65,12 @@ def unpack(
     need("mmdebstrap", "mmdebstrap")
     debs = cache.root() / "debs"
     (debs / "partial").mkdir(parents=True, exist_ok=True)
-    run(
-        ["env", f"LAB_DEBS={debs}", f"LAB_ALONE={' '.join(alone)}"]
-        + ["unshare", "--mount", "--", "sh", "-c", UNPACK, "sh"]
-        + ([f"--extract-hook={ALONE}"] if alone else [])
-        + [f"--architectures={','.join(archs)}", f"--include={','.join(packages)}"]
-        + [suite, str(place)],
-        log=place.with_name(place.name + ".log"),
-    )
+    command = ["env", f"LAB_DEBS={debs}", f"LAB_ALONE={' '.join(alone)}"]
+    command += ["unshare", "--mount", "--", "sh", "-c", UNPACK, "sh"]
+    command += [f"--extract-hook={ALONE}"] if alone else []
+    command += [f"--architectures={','.join(archs)}", f"--include={','.join(packages)}"]
+    with cache.lock("debs"):  # apt wants the directory of archives for itself
+        run([*command, suite, str(place)], log=place.with_name(place.name + ".log"))
     settle(place, TRIPLETS[archs[0]])
 
 
