@@ -11,8 +11,12 @@ struct chunk {
 	struct chunk_header header;
 	u8 entries[CHUNK_BYTES];
 };
-/* One program writes here, and a BPF program never runs twice at once on one CPU. */
-BPF_TABLE("percpu_array", int, struct chunk, chunk_space, 1);
+/*
+ * Each program that copies tables has a slot of its own: a program never runs twice at once on
+ * one CPU, but one may run on top of another.
+ */
+enum chunk_slot { SLOT_MAP, SLOT_ATTACH, SLOTS };
+BPF_TABLE("percpu_array", int, struct chunk, chunk_space, SLOTS);
 
 static inline int kernel_stack(struct call *c)
 {
@@ -116,18 +120,18 @@ struct table_facts {
 };
 
 /* Copy the scatterlist as it is, chunk after chunk along its chain, never past its last entry. */
-static inline void send_table(struct table_facts *facts, struct scatterlist *sgl)
+static inline void send_table(struct table_facts *facts, struct scatterlist *sgl, int slot)
 {
 	u32 total = facts->nents > facts->orig_nents ? facts->nents : facts->orig_nents;
 	u32 left = total > MAX_SEGMENTS ? MAX_SEGMENTS : total;
 	struct chunk *chunk;
 	u64 bytes, link;
-	int zero = 0, i;
+	int i;
 	u32 n;
 
 	if (total > left)
 		facts->flags |= EF_CUT;
-	chunk = chunk_space.lookup(&zero);
+	chunk = chunk_space.lookup(&slot);
 	if (!chunk || !sgl)
 		return;
 	chunk->header.mapping = facts->mapping;
@@ -206,7 +210,7 @@ static inline void see_table(struct table_facts *facts, struct dma_buf_attachmen
 	facts->mapping = fresh.id;
 	if (mappings.update(&key, &fresh))
 		count(ST_UNTRACKED, 1);
-	send_table(facts, READ(table, sgl));
+	send_table(facts, READ(table, sgl), SLOT_MAP);
 }
 
 static inline void fill_table(struct event *e, struct table_facts *facts)
@@ -317,6 +321,7 @@ static inline int on_attach_exit(struct call *c)
 		struct mapping in_attach = { .id = facts.mapping, .attachment = fresh.id };
 		if (mappings.update(&key, &in_attach))
 			count(ST_UNTRACKED, 1);
+		send_table(&facts, READ(table, sgl), SLOT_ATTACH);
 		e = begin(EV_MAP);
 		if (!e)
 			return 0;
@@ -326,8 +331,6 @@ static inline int on_attach_exit(struct call *c)
 		e->map.size = READ(d, size);
 		e->map.direction = READ(at, dir);
 		fill_table(e, &facts);
-		/* Its entries are not sent (one copy of that loop is enough). */
-		e->flags |= EF_CUT;
 		submit(e);
 	}
 #endif

@@ -3,8 +3,8 @@
 
     session -> selection -> capture, model and rules, output
 
-The rings are drained on a timer: a wake-up for every event costs the traced path 400 ns, a
-timer nothing. It runs faster as the rings fill.
+Batches are taken a few times a second: the model works on whole batches, and a small one costs
+as much as a large one.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import select
 import signal
 import subprocess
 import time
+from collections.abc import Callable
 from typing import Final
 
 from dmabuf_tool.capture.header import Header
@@ -32,10 +33,7 @@ from dmabuf_tool.render.devices import document as device_document
 from dmabuf_tool.rules.engine import Engine
 from dmabuf_tool.schema import Batch
 
-_IDLE_S: Final = 0.05
-_BUSY_S: Final = 0.01
-_FULL: Final = 0.25
-"""Rings fuller than this are drained again without waiting."""
+_TAKE_S: Final = 0.2
 _TICK_S: Final = 0.5
 
 
@@ -134,18 +132,15 @@ class Tracer:
                 stack.callback(os.close, pidfd)
                 waits.append(pidfd)
             while True:
-                busy = self._drain()
+                for batch in self._session.read():
+                    self._take(batch)
                 now = time.monotonic()
                 if now >= next_tick:
                     self._tick()
                     next_tick = now + _TICK_S
                 if deadline is not None and now >= deadline:
                     return "done"
-                wait = _BUSY_S if busy else _IDLE_S
-                if self._session.fill > _FULL:
-                    wait = 0.0
-                if deadline is not None:
-                    wait = min(wait, max(0.0, deadline - now))
+                wait = _TAKE_S if deadline is None else min(_TAKE_S, deadline - now)
                 ready, _, _ = select.select(waits, [], [], wait)
                 if self._command is not None and self._command.poll() is not None:
                     return "done"
@@ -162,21 +157,10 @@ class Tracer:
             self._command.send_signal(self._stop.last)
         return True
 
-    def _drain(self) -> bool:
-        batches = self._session.read()
-        for batch in batches:
-            self._take(batch)
-        return bool(batches)
-
     def _take(self, batch: Batch) -> None:
         batch = self._selection.apply(batch)
         self._events += len(batch.events)
-        if self._writer is not None:
-            try:
-                self._writer.write(batch)
-            except CaptureFull as error:
-                say(f"dmabuf-tool: {error}")
-                self._writer = None
+        self._record(lambda writer: writer.write(batch))
         self._engine.feed(batch)
         self._output.batch(batch)
 
@@ -188,15 +172,18 @@ class Tracer:
             known = [(pid, ns) for pid, ns in exits if pid in traced]
             if known:
                 self._engine.model.process_exits(known)
-                self._record({"process_exits": [list(exit_) for exit_ in known]})
+                entry = {"process_exits": [list(exit_) for exit_ in known]}
+                self._record(lambda writer: writer.write_inventory(entry))
+        self._record(CaptureWriter.tick)
         self._engine.model.advance(time.monotonic_ns())
         self._output.tick(self._engine, self._session)
 
-    def _record(self, entry: dict[str, object]) -> None:
+    def _record(self, write: Callable[[CaptureWriter], None]) -> None:
+        """Write to the capture, if there is one; a full disk ends it, not the trace."""
         if self._writer is None:
             return
         try:
-            self._writer.write_inventory(entry)
+            write(self._writer)
         except CaptureFull as error:
             say(f"dmabuf-tool: {error}")
             self._writer = None
@@ -207,8 +194,7 @@ class Tracer:
             with contextlib.suppress(BrokenPipeError):
                 self._tick()
             self._watcher.close()
-        if self._writer is not None:
-            self._writer.close(reason)
+        self._record(lambda writer: writer.close(reason))
         self._session.close()
         with contextlib.suppress(BrokenPipeError):
             self._output.end(self._engine)

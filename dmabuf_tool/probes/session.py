@@ -1,12 +1,17 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """A live trace: drains the rings of loaded probes and gives batches.
 
+A thread empties the rings into memory, on a timer that runs faster as they fill: a wake-up for
+every event would cost the traced path 400 ns, and whatever the main thread is busy with (rules, a
+slow terminal) must not let the rings run over.
+
 What leaves here holds no kernel pointers: page pointers of scatterlist entries become physical
 addresses, call stacks become names.
 """
 
 from __future__ import annotations
 
+import threading
 import time
 from collections import deque
 from dataclasses import dataclass, replace
@@ -20,7 +25,16 @@ from dmabuf_tool.probes.loader import Loaded
 from dmabuf_tool.probes.namer import Namer
 from dmabuf_tool.probes.ring import ChunkRing, EventRing
 from dmabuf_tool.probes.source import Options
-from dmabuf_tool.schema import PAGE_NONE, PAGE_UNKNOWN, SEGMENT, Batch, Events, Losses
+from dmabuf_tool.schema import (
+    EVENT,
+    PAGE_NONE,
+    PAGE_UNKNOWN,
+    SEGMENT,
+    TABLE,
+    Batch,
+    Events,
+    Losses,
+)
 
 _COUNTERS: Final = 5
 """ST_COUNT in bpf/events.h."""
@@ -28,6 +42,18 @@ _COUNTERS: Final = 5
 _COUNT_EVERY_NS: Final = 1_000_000_000
 _NAMES_WITHIN_NS: Final = 10_000_000_000
 """How long a batch waits for the names of its stacks before it goes on with `?` frames."""
+
+
+_DRAIN_S: Final = 0.02
+_DRAIN_FULL_S: Final = 0.001
+_FULL: Final = 0.1
+"""Rings fuller than this are drained again at once."""
+
+_BACKLOG_BYTES: Final = 256 << 20
+"""What may wait in memory for the main thread; beyond it the kernel counts losses."""
+
+_Drained = tuple[Events, NDArray[Any], NDArray[np.uint64]]
+"""Events, chunk headers and raw entries of one drain."""
 
 
 @dataclass(slots=True)
@@ -46,7 +72,10 @@ class Session:
         self._loaded = loaded
         self._events = EventRing(loaded.maps["events"], options.event_ring)
         self._chunks = ChunkRing(loaded.maps["chunks"], options.chunk_ring)
-        self._namer = Namer()
+        self._namer = Namer()  # forks: before the thread begins
+        self._drained: deque[_Drained] = deque()
+        self._backlog = 0
+        self._ended = threading.Event()
         self._asked: set[int] = set()
         self._waiting: deque[_Waiting] = deque()
         self._losses = Losses()
@@ -55,20 +84,15 @@ class Session:
         self.ways = loaded.ways
         self.dropped_iommu = 0
         """iommu_map and iommu_unmap calls that were not ours, counted and left in the kernel."""
-
-    @property
-    def fill(self) -> float:
-        """How full the fuller ring is, 0 to 1: drain sooner as it grows."""
-        return max(ring.window()[1] / ring.size for ring in (self._events, self._chunks))
+        self._thread = threading.Thread(target=self._drain, name="drain", daemon=True)
+        self._thread.start()
 
     def read(self) -> list[Batch]:
-        """What happened since the last call, as far as its stacks have names.
-
-        Events are taken first: the chunks of a map are sent before its event, so those of every
-        event taken are in the ring by then.
-        """
-        events = self._events.read()
-        tables, raw = self._chunks.read()
+        """What happened since the last call, as far as its stacks have names; at most one batch
+        is new."""
+        parts = [self._drained.popleft() for _ in range(len(self._drained))]
+        events, tables, raw = _join(parts)
+        self._backlog -= events.nbytes + raw.nbytes
         before = self._losses
         self._count()
         if len(events) or len(tables) or self._losses != before:
@@ -77,7 +101,9 @@ class Session:
         return self._named()
 
     def finish(self) -> list[Batch]:
-        """The rest: detach nothing, but wait for what is under way."""
+        """The rest, to the last event sent before this call."""
+        self._ended.set()
+        self._thread.join()
         self._counted_ns = 0
         batches = self.read()
         while self._waiting:
@@ -87,10 +113,33 @@ class Session:
 
     def close(self) -> None:
         """Detach the probes and unmap the rings."""
+        self._ended.set()
+        self._thread.join()
         self._namer.close()
         self._events.close()
         self._chunks.close()
         self._loaded.close()
+
+    def _drain(self) -> None:
+        """The thread: copy what is in the rings, until told to end; then once more."""
+        wait = _DRAIN_S
+        while not self._ended.wait(wait):
+            wait = _DRAIN_FULL_S if self._drain_once() > _FULL else _DRAIN_S
+        self._drain_once()
+
+    def _drain_once(self) -> float:
+        """Empty both rings; returns how full the fuller one was, 0 to 1.
+
+        Events are taken first: the chunks of a map are sent before its event, so those of every
+        event taken are in the ring by then.
+        """
+        fill = max(ring.window()[1] / ring.size for ring in (self._events, self._chunks))
+        if fill and self._backlog < _BACKLOG_BYTES:
+            events = self._events.read()
+            tables, raw = self._chunks.read()
+            self._backlog += events.nbytes + raw.nbytes
+            self._drained.append((events, tables, raw))
+        return fill
 
     def _count(self) -> None:
         """Read the loss counters, once a second: it is 25 system calls."""
@@ -143,3 +192,20 @@ class Session:
         if not self._flags_known:
             segments["dma_flags"] = 0  # padding, up to 6.2 without P2PDMA
         return segments
+
+
+def _join(parts: list[_Drained]) -> _Drained:
+    """Several drains as one; table offsets follow the entries."""
+    if len(parts) == 1:
+        return parts[0]
+    if not parts:
+        return np.empty(0, EVENT), np.empty(0, TABLE), np.empty((0, 4), np.uint64)
+    before = 0
+    for _, tables, raw in parts:
+        tables["offset"] += np.uint64(before)
+        before += len(raw)
+    return (
+        np.concatenate([events for events, _, _ in parts]),
+        np.concatenate([tables for _, tables, _ in parts]),
+        np.concatenate([raw for _, _, raw in parts]),
+    )
