@@ -42,8 +42,8 @@ def write_page(parts: Sequence[Part]) -> None:
     from rich.console import Console
 
     console = Console(highlight=False, markup=False, emoji=False)
-    for part in table.rich_page(parts):
-        console.print(part)
+    for part in table.rich_page(parts, console.width):
+        console.print(part, soft_wrap=True)
 
 
 def write_json(document: dict[str, Any]) -> None:

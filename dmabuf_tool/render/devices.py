@@ -27,7 +27,7 @@ COLUMNS: Final = (
     Column("DMA MASK", "dma_mask", 8, "Highest address it can reach", "bits", right=True),
     Column("COHERENT", "coherent", 8, "Whether its DMA is cache coherent"),
     Column("GROUP", "iommu_group", 5, "IOMMU group", right=True),
-    Column("DOMAIN TYPE", "domain_type", 11, "Type of the group's default domain"),
+    Column("DOMAIN", "domain_type", 6, "Type of the group's default domain"),
     Column("BUFFERS", "attachments", 7, "Attachments that exist now", right=True),
     Column("NODES", "nodes", 12, "Its DRM, accel, V4L2 and RDMA nodes"),
 )

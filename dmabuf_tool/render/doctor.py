@@ -14,7 +14,7 @@ from dmabuf_tool.render.table import Cell, Column, Part, Table
 
 SCHEMA: Final = "dmabuf-tool/doctor/1"
 
-_WRAP: Final = 66  # cells of a detail, so that a line stays below 100
+_WRAP: Final = 49  # cells of a detail, so that a line fits 80
 
 COLUMNS: Final = (
     Column("STATUS", "status", 8, "ok, degraded (something is lost) or missing"),

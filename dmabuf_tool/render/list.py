@@ -30,7 +30,7 @@ COLUMNS: Final = {
         _SIZE,
         Column("REFS", "count", 5, "References: descriptors, mappings, drivers", right=True),
         Column("EXPORTER", "exporter", 14, "Who allocated it"),
-        Column("NAME", "name", 16, "Name given by a process"),
+        Column("NAME", "name", 12, "Name given by a process"),
         Column("DEVICES", "devices", 14, "Attached devices"),
         Column("HELD BY", "processes", 18, "Processes with descriptors or mappings"),
     ),
@@ -183,9 +183,9 @@ def _how(holder: Holder) -> str:
     if holder.fds:
         more = len(holder.fds) - _FDS_SHOWN
         shown = ",".join(map(str, holder.fds[:_FDS_SHOWN]))
-        ways.append(f"fd {shown}" + (f" +{more}" if more > 0 else ""))
+        ways.append(f"fd={shown}" + (f",+{more}" if more > 0 else ""))
     if holder.maps:
-        ways.append("map" if holder.maps == 1 else f"map x{holder.maps}")
+        ways.append(f"maps={holder.maps}")
     return " ".join(ways)
 
 

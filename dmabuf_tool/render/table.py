@@ -10,12 +10,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from dmabuf_tool.kernel.text import pad, safe, width
 
 if TYPE_CHECKING:
-    from rich.console import RenderableType
+    from rich.text import Text
 
 Cell = str | tuple[str, ...]
 """One line, or several."""
@@ -90,7 +90,8 @@ def _widths(table: Table, rows: list[list[tuple[str, ...]]], limit: int | None) 
 def text(table: Table, limit: int | None = None) -> str:
     """Draw a table as aligned plain text, at most `limit` cells wide if that can be done.
 
-    Returns lines that end in a line break; the sentence for it where the table has no rows.
+    Where it is too wide the last column is folded and the others are cut. Returns lines that end
+    in a line break; the sentence for it where the table has no rows.
     """
     if not table.rows and table.empty:
         return table.empty + "\n"
@@ -98,10 +99,23 @@ def text(table: Table, limit: int | None = None) -> str:
     widths = _widths(table, rows, limit)
     out = [_line(table.columns, [column.name for column in table.columns], widths)]
     for row in rows:
+        row[-1] = tuple(part for line in row[-1] for part in _fold(line, widths[-1]))
         for index in range(max(map(len, row))):
             cells = [lines[index] if index < len(lines) else "" for lines in row]
             out.append(_line(table.columns, cells, widths))
     return "\n".join(out) + "\n"
+
+
+def _fold(line: str, cells: int) -> list[str]:
+    """Break a line at spaces so that no part is wider than `cells`, if a word is not."""
+    parts = [""]
+    for word in line.split(" "):
+        longer = f"{parts[-1]} {word}" if parts[-1] else word
+        if parts[-1] and width(longer) > cells:
+            parts.append("  " + word)
+        else:
+            parts[-1] = longer
+    return parts
 
 
 def _line(columns: Sequence[Column], cells: Sequence[str], widths: Sequence[int]) -> str:
@@ -119,28 +133,33 @@ def page(parts: Sequence[Part], limit: int | None = None) -> str:
     )
 
 
-def rich_page(parts: Sequence[Part]) -> list[RenderableType]:
-    """Make the same page for rich. Nothing in it is read as markup."""
+# What stands out on a terminal: the words that say how a line is.
+_STYLES: Final = {"ok": "green", "degraded": "yellow", "missing": "bold red"}
+
+
+def rich_page(parts: Sequence[Part], limit: int | None = None) -> list[Text]:
+    """Make the same page with colours: one rich text a part. Nothing in it is read as markup."""
     from rich.text import Text
 
-    return [_rich_table(part) if isinstance(part, Table) else Text(safe(part)) for part in parts]
+    return [Text("\n").join(map(_styled, *_drawn(part, limit))) for part in parts]
 
 
-def _rich_table(table: Table) -> RenderableType:
-    """Make one table for rich."""
-    from rich.table import Table as RichTable
+def _drawn(part: Part, limit: int | None) -> tuple[list[str], list[str]]:
+    """Draw a part as plain lines, and say the style of each line's first word ("*": all of it)."""
+    lines = page([part], limit).removesuffix("\n").split("\n")
+    if not isinstance(part, Table) or not part.rows:
+        return lines, [""] * len(lines)
+    words = (line.partition(" ")[0] for line in lines[1:])
+    return lines, ["*", *(_STYLES.get(word, "") for word in words)]
+
+
+def _styled(line: str, style: str) -> Text:
+    """Make a line of rich text that is not wrapped again."""
     from rich.text import Text
 
-    if not table.rows and table.empty:
-        return Text(table.empty, style="dim")
-    drawn = RichTable(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
-    for column in table.columns:
-        drawn.add_column(
-            Text(column.name),
-            justify="right" if column.right else "left",
-            overflow="ellipsis" if column.right else "fold",
-            no_wrap=column.right,
-        )
-    for row in table.rows:
-        drawn.add_row(*(Text("\n".join(_lines(cell))) for cell in row))
+    drawn = Text(line)
+    if style == "*":
+        drawn.stylize("bold")
+    elif style:
+        drawn.stylize(style, 0, len(line.partition(" ")[0]))
     return drawn

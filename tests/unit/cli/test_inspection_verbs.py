@@ -71,7 +71,7 @@ def test_list(sources):
     assert result.exit_code == 0
     lines = result.output.splitlines()
     assert lines[0].split() == ["INO", "SIZE", "REFS", "EXPORTER", "NAME", "DEVICES", "HELD", "BY"]
-    assert "weston[312] fd 4,9,10,11 +2 map x2" in lines[1]
+    assert "weston[312] fd=4,9,10,11,+2 maps=2" in lines[1]
     assert "camera\\x1b[2J" in lines[1]
     assert lines[-1] == "2 buffers, 8.0 MiB; 3 attachments to 2 devices; held by 2 processes."
 

@@ -43,6 +43,9 @@ def test_a_terminal_that_is_too_narrow_cuts_and_says_so():
     cut = text(table, 30)
     assert all(len(line) <= 30 for line in cut.splitlines())
     assert "a ver~" in cut
+    assert [line[13:] for line in text(table, 22).splitlines()[1:]] == [
+        *("a very", "  long", "  holder"),  # the last column is folded
+    ]
     assert "a very long name" in text(table)  # a pipe gets all of it
 
 
@@ -50,7 +53,7 @@ def test_rich_reads_no_markup():
     console = pytest.importorskip("rich.console")
     output = io.StringIO()
     terminal = console.Console(file=output, width=80, force_terminal=True, no_color=True)
-    for part in rich_page([Table(COLUMNS, [["1", "[red]x[/red]\x1b[2J", "y"]]), "[bold]z"]):
+    for part in rich_page([Table(COLUMNS, [["1", "[red]x[/red]\x1b[2J", "y"]]), "[bold]z"], 80):
         terminal.print(part)
     assert "[red]x[/red]\\x1b[2J" in output.getvalue()
     assert "[bold]z" in output.getvalue()
