@@ -70,14 +70,14 @@ def last_before(
     numbers: NDArray[np.uint32],
     seq: NDArray[np.uint64],
     wanted: NDArray[np.uint32],
-    before: NDArray[np.uint64],
+    upto: NDArray[np.uint64],
     otherwise: NDArray[np.uint64],
 ) -> NDArray[np.uint64]:
-    """Sequence number of the last event of each wanted object before a place in the stream.
+    """Sequence number of the last event of each wanted object up to a place in the stream.
 
     Args:
         numbers, seq: the objects and sequence numbers of a batch's events, shape (n,).
-        wanted, before: object and place asked for, shape (m,).
+        wanted, upto: object and place asked for, the place included, shape (m,).
         otherwise: the answer where the batch has no such event, shape (m,).
     """
     if not len(numbers) or not len(wanted):
@@ -85,9 +85,11 @@ def last_before(
     order = np.lexsort((seq, numbers))
     numbers, seq = numbers[order], seq[order]
     base = seq.min()
-    span = np.uint64(max(int(seq.max() - base), int(before.max()) - int(base), 0) + 2)
+    span = np.uint64(max(int(seq.max() - base), int(upto.max()) - int(base), 0) + 2)
     keys = numbers.astype(np.uint64) * span + (seq - base)
-    reach = np.where(before > base, before - base, np.uint64(0))
-    place = np.searchsorted(keys, wanted.astype(np.uint64) * span + reach) - 1
-    found = (place >= 0) & (numbers[np.maximum(place, 0)] == wanted)
-    return np.where(found, seq[np.maximum(place, 0)], otherwise)
+    reach = np.where(upto > base, upto - base, np.uint64(0))
+    place = np.searchsorted(keys, wanted.astype(np.uint64) * span + reach, side="right") - 1
+    found = place >= 0
+    place = np.maximum(place, 0)
+    found &= (numbers[place] == wanted) & (seq[place] <= upto)
+    return np.where(found, seq[place], otherwise)

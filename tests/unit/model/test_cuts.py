@@ -90,6 +90,7 @@ def random_trace(seed: int, steps: int = 60) -> Trace:
             if not any(a.buffer is buffer for a in attachments) and len(buffers) > 1:
                 trace.release(buffer)
                 buffers.remove(buffer)
+                mappings = [m for m in mappings if m.attachment.buffer is not buffer]
     trace.wait(2000).cpu_begin(buffers[0])
     return trace
 

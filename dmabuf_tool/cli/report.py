@@ -1,0 +1,150 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""`dmabuf-tool report`: what captures hold."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from dmabuf_tool.cli.output import format_options, is_plain, write_json
+from dmabuf_tool.errors import UsageError
+
+if TYPE_CHECKING:
+    from dmabuf_tool.render.report import Capture
+    from dmabuf_tool.rules.base import Severity
+
+_SEVERITIES = ["info", "warning", "error"]
+FINDINGS_STATUS = 3
+
+
+@click.command("report")
+@click.argument(
+    "files", nargs=-1, required=True, metavar="FILE...", type=click.Path(path_type=Path)
+)
+@click.option(
+    "--by",
+    type=click.Choice(["device", "buffer", "process", "exporter", "context"]),
+    multiple=True,
+    help="A table with a line for each; may be given more than once.",
+)
+@click.option(
+    "--min-severity",
+    type=click.Choice(_SEVERITIES),
+    default="info",
+    show_default=True,
+    help="Leave milder findings out.",
+)
+@click.option("--only", metavar="ID", multiple=True, help="Only findings with this id.")
+@click.option(
+    "--fail-on",
+    type=click.Choice(_SEVERITIES),
+    help="Exit with status 3 if a finding is as bad or worse.",
+)
+@format_options
+def command(
+    files: tuple[Path, ...],
+    by: tuple[str, ...],
+    min_severity: str,
+    only: tuple[str, ...],
+    fail_on: str | None,
+    output_format: str,
+) -> int:
+    """Report what captures of 'dmabuf-tool trace -o' hold: findings first, then tables.
+
+    Needs no root, and no machine like the one that was traced.
+    """
+    from dmabuf_tool.render import report
+    from dmabuf_tool.rules.base import Severity
+    from dmabuf_tool.rules.registry import rules
+
+    known = {rule.id for rule in rules()}
+    for wanted in only:
+        if wanted not in known:
+            raise UsageError(
+                f"no finding is called '{wanted}'; those there are: {', '.join(sorted(known))}"
+            )
+    least = Severity[min_severity.upper()]
+    captures = [read(file, only, least) for file in files]
+    document = report.document(captures)
+    if output_format == "json":
+        write_json(document)
+    else:
+        _write(document, by)
+    worst = max((finding.severity for one in captures for finding in one.findings), default=None)
+    if fail_on is not None and worst is not None and worst >= Severity[fail_on.upper()]:
+        return FINDINGS_STATUS
+    return 0
+
+
+def read(file: Path, only: tuple[str, ...], least: Severity) -> Capture:
+    """Read a capture through the model and the rules. Raises ToolError."""
+    from dmabuf_tool.capture.reader import open_capture
+    from dmabuf_tool.cli.progress import Progress
+    from dmabuf_tool.render.report import Capture
+    from dmabuf_tool.rules.engine import Engine
+
+    engine = Engine()
+    with open_capture(file) as reader, Progress(f"reading {file.name}", reader.size) as bar:
+        for batch in reader.batches():
+            engine.feed(batch)
+            bar.at(reader.position)
+        engine.model.process_exits(exits(reader.inventory))
+        engine.model.advance(reader.end_ns)
+        header = reader.header
+        findings = [
+            finding
+            for finding in engine.findings()
+            if finding.severity >= least and (not only or finding.rule.id in only)
+        ]
+        return Capture(
+            file=str(file),
+            host=header.host,
+            kernel=header.kernel,
+            boot_id=header.boot_id,
+            start_ns=header.start_ns,
+            end_ns=max(reader.end_ns, engine.model.last_ns),
+            notes=reader.notes,
+            model=engine.model,
+            findings=findings,
+            withheld=engine.found.withheld(),
+        )
+
+
+def exits(inventory: list[dict[str, object]]) -> list[tuple[int, int]]:
+    """Process exits in a capture's inventory: entries {"exits": [[tgid, ts_ns], ...]}."""
+    found = []
+    for entry in inventory:
+        pairs = entry.get("exits")
+        for pair in pairs if isinstance(pairs, list) else ():
+            if isinstance(pair, list) and len(pair) == 2 and all(type(n) is int for n in pair):
+                found.append((pair[0], pair[1]))
+    return found
+
+
+def _write(document: dict[str, Any], by: tuple[str, ...]) -> None:
+    from dmabuf_tool.render import report_text, table
+
+    width = report_text.WIDTH
+    if sys.stdout.isatty():
+        width = os.get_terminal_size().columns or width
+    parts = report_text.report(document, by, width)
+    if is_plain():
+        for part in parts:
+            if isinstance(part, table.Table):
+                sys.stdout.write(table.text(part, min(width, report_text.WIDTH)))
+            else:
+                sys.stdout.write(part.text + "\n")
+        return
+    from rich.console import Console
+    from rich.text import Text
+
+    console = Console(highlight=False, markup=False, emoji=False)
+    for part in parts:
+        if isinstance(part, table.Table):
+            console.print(*table.rich_page([part]))
+        else:
+            console.print(Text(part.text, part.style), soft_wrap=True)

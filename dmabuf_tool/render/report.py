@@ -1,0 +1,189 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The document of `report`: captures, findings, buffers, devices, contexts, losses.
+
+`report --format json` writes it as it is; the text report is drawn from it. Ids are those of a
+capture; where there are several captures, "capture" says which (an index into "captures").
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+
+from dmabuf_tool.model.constraints import NO_GROUP, Source, effective
+from dmabuf_tool.model.frameworks import UNKNOWN
+from dmabuf_tool.model.model import Model
+from dmabuf_tool.model.objects import Buffer, Device, Domain
+from dmabuf_tool.render.findings import finding_objects, process_object
+from dmabuf_tool.rules.findings import Finding
+
+SCHEMA: Final = "dmabuf-tool/report/1"
+
+
+@dataclass(frozen=True, slots=True)
+class Capture:
+    """A capture that was read: where it is from, its model and findings."""
+
+    file: str
+    host: str
+    kernel: str
+    boot_id: str
+    start_ns: int
+    end_ns: int
+    notes: Sequence[str]
+    model: Model
+    findings: Sequence[Finding]
+    withheld: Sequence[str] = ()
+    """Rules whose findings losses can fake, and that would have found something."""
+
+
+def document(captures: Sequence[Capture]) -> dict[str, Any]:
+    """All captures as one document."""
+    out: dict[str, Any] = {
+        "schema": SCHEMA,
+        "captures": [_capture(capture) for capture in captures],
+        "findings": [],
+        "buffers": [],
+        "devices": [],
+        "contexts": [],
+        "processes": [],
+        "two_level": [],
+        "losses": {"events": 0, "scatterlists": 0, "untracked": 0},
+    }
+    for index, capture in enumerate(captures):
+        model = capture.model
+        parts = {
+            "findings": finding_objects(capture.findings, model),
+            "buffers": [_buffer(buffer, model) for buffer in _buffers(model)],
+            "devices": [_device(device, model) for device in model.registry.devices.values()],
+            "contexts": [_context(domain, model) for domain in model.registry.domains.values()],
+            "processes": _processes(model),
+        }
+        for name, rows in parts.items():
+            out[name] += [{**row, "capture": index} for row in rows]
+        out["losses"]["events"] += model.losses.events
+        out["losses"]["scatterlists"] += model.losses.scatterlists
+        out["losses"]["untracked"] += model.untracked
+    return out
+
+
+def _capture(capture: Capture) -> dict[str, Any]:
+    return {
+        "file": capture.file,
+        "host": capture.host,
+        "kernel": capture.kernel,
+        "boot_id": capture.boot_id,
+        "start_ns": capture.start_ns,
+        "end_ns": capture.end_ns,
+        "events": capture.model.events,
+        "lost": capture.model.losses.events,
+        "notes": list(capture.notes),
+        "withheld": list(capture.withheld),
+        "buffers_forgotten": capture.model.registry.released
+        - len(capture.model.registry.ended_buffers),
+    }
+
+
+def _buffers(model: Model) -> list[Buffer]:
+    known = [*model.registry.ended_buffers, *model.registry.buffers.values()]
+    return sorted(known, key=lambda buffer: buffer.id)
+
+
+def _buffer(buffer: Buffer, model: Model) -> dict[str, Any]:
+    counts = model.registry.counts_of(buffer.id)
+    devices = (model.registry.devices.get(number) for number in sorted(buffer.devices))
+    return {
+        "id": buffer.id,
+        "ino": buffer.ino,
+        "size": buffer.size,
+        "exporter": buffer.exporter,
+        "name": buffer.name,
+        "attachments": buffer.attachments,
+        "attached_now": len(buffer.attached),
+        "devices": [device.name for device in devices if device is not None],
+        "processes": [process_object(tgid, model) for tgid in sorted(buffer.processes) if tgid],
+        "preexisting": buffer.preexisting,
+        "released": bool(buffer.released_ns),
+        "maps": int(counts["maps"]) if counts is not None else 0,
+        "bytes": int(counts["bytes"]) if counts is not None else 0,
+        "cpu_accesses": int(counts["cpu_accesses"]) if counts is not None else 0,
+    }
+
+
+def _device(device: Device, model: Model) -> dict[str, Any]:
+    position = model.registry.device_counts.position(device.id)
+    counts = model.registry.device_counts.rows[position]
+    limits = device.limits
+    out: dict[str, Any] = {
+        "id": device.id,
+        "name": device.name,
+        "driver": device.driver,
+        "bus": device.bus,
+        "dma_mask": None,
+        "bus_dma_limit": None,
+        "max_segment_size": None,
+        "max_segment_size_declared": None,
+        "segment_boundary_mask": None,
+        "min_align_mask": None,
+        "coherent": None,
+        "iommu_group": None,
+        "domain": device.domain or None,
+        "domain_type": None,
+        "attachments": device.attachments,
+        "maps": int(counts["maps"]),
+        "failed_maps": int(counts["failed_maps"]),
+        "bytes": int(counts["bytes"]),
+        "bounced_bytes": int(counts["bounced_bytes"]),
+        "gone": device.gone,
+    }
+    domain = model.registry.domains.get(device.domain)
+    if domain is not None:
+        out["domain_type"] = domain.type_name
+    if limits is not None:
+        force = effective(limits, UNKNOWN)
+        out |= {
+            "dma_mask": limits.dma_mask,
+            "bus_dma_limit": limits.bus_dma_limit,
+            "max_segment_size": force.max_segment_size,
+            "max_segment_size_declared": force.segment_size_source is Source.DECLARED,
+            "segment_boundary_mask": force.segment_boundary_mask,
+            "min_align_mask": force.min_align_mask,
+            "coherent": limits.coherent,
+            "iommu_group": None if limits.group == NO_GROUP else limits.group,
+        }
+    return out
+
+
+def _context(domain: Domain, model: Model) -> dict[str, Any]:
+    position = model.registry.domain_counts.position(domain.id)
+    counts = model.registry.domain_counts.rows[position]
+    inside = [device for device in model.registry.devices.values() if device.domain == domain.id]
+    return {
+        "id": domain.id,
+        "kind": domain.type_name,
+        "device": inside[0].name if inside else None,
+        "pid": None,
+        "comm": None,
+        "mappings": int(counts["maps"]),
+        "bytes": int(counts["bytes"]),
+        "freed": bool(domain.freed_ns),
+    }
+
+
+def _processes(model: Model) -> list[dict[str, Any]]:
+    rows = model.processes.counts.live()
+    order = np.argsort(rows["bytes"], kind="stable")[::-1]
+    return [
+        {
+            "pid": int(row["id"]),
+            "comm": model.processes.comm(int(row["id"])),
+            "events": int(row["events"]),
+            "maps": int(row["maps"]),
+            "failed_maps": int(row["failed_maps"]),
+            "bytes": int(row["bytes"]),
+        }
+        for row in rows[order]
+    ]
