@@ -6,6 +6,8 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from dmabuf_tool.rules.base import OnLoss, Rule, Severity, Threshold, Told
 from dmabuf_tool.rules.wording import exporter, importer, size
 
@@ -91,8 +93,6 @@ def _tell_exit(
 
 
 def _idle(model: Model, found: Findings, rows: Rows) -> None:
-    import numpy as np
-
     limit = found.threshold(RULE, "idle_count")
     if len(rows) < limit:
         return

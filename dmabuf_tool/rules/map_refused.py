@@ -5,14 +5,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from dmabuf_tool.rules.base import Rule, Severity, Told
 from dmabuf_tool.rules.refusals import TRANSIENT, Refusal, errno_name, map_reason
 from dmabuf_tool.rules.undone import short_runs, undone
 from dmabuf_tool.rules.wording import exporter, importer, size
 
 if TYPE_CHECKING:
-    import numpy as np
-
     from dmabuf_tool.model.objects import Site
     from dmabuf_tool.model.step import Step
     from dmabuf_tool.rules.findings import Findings
@@ -40,8 +40,6 @@ def check(step: Step, found: Findings) -> None:
     """Look at the failed maps and the ended mappings of a batch."""
     failed = step.failed
     if len(failed):
-        import numpy as np
-
         transient = np.isin(-failed["result"], list(TRANSIENT))
         for some, severity in ((~transient, None), (transient, Severity.INFO)):
             rows = failed.compress(some)
@@ -66,7 +64,7 @@ def _tell_failed(row: np.void, site: Site) -> Told:
     reason = map_reason(refusal)
     text, advice = reason.text, reason.advice
     if -result in TRANSIENT:
-        text, advice = "interrupted, the caller repeats it", "nothing, if it is rare"
+        text, advice = "interrupted, the caller repeats it", "Nothing, while it is rare."
     step = "DMA API" if dma_errno else "exporter"
     inner = f" ({errno_name(dma_errno)})" if dma_errno and dma_errno != result else ""
     return Told(

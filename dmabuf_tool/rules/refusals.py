@@ -13,8 +13,15 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
-# Errnos user space never sees (include/linux/errno.h), and Linux's own beyond Python's table.
-_KERNEL_ONLY: Final = {512: "ERESTARTSYS", 517: "EPROBE_DEFER", 524: "ENOTSUPP"}
+# Errnos user space never sees (include/linux/errno.h), and those Python knows by other names.
+_KERNEL_NAMES: Final = {
+    11: "EAGAIN",
+    35: "EDEADLK",
+    95: "EOPNOTSUPP",
+    512: "ERESTARTSYS",
+    517: "EPROBE_DEFER",
+    524: "ENOTSUPP",
+}
 
 TRANSIENT: Final = frozenset(
     {errno.EINTR, errno.EAGAIN, errno.EDEADLK, errno.EALREADY, 512, 513, 514, 516}
@@ -25,7 +32,7 @@ TRANSIENT: Final = frozenset(
 def errno_name(result: int) -> str:
     """-22 -> "-EINVAL"."""
     number = abs(result)
-    name = _KERNEL_ONLY.get(number) or errno.errorcode.get(number)
+    name = _KERNEL_NAMES.get(number) or errno.errorcode.get(number)
     return f"-{name}" if name else str(-number)
 
 
@@ -57,54 +64,54 @@ MAP_REASONS: Final = (
         lambda r: bool(r.dma_errno) and bool(r.bounced_bytes),
         "the device does not reach the pages and the bounce buffer cannot take them "
         "(256 KiB an entry at most)",
-        "allocate in reach of the device (DMA32 or CMA heap), raise its DMA mask or bus limit, "
-        "or switch the IOMMU on",
+        "Allocate in reach of the device (DMA32 or CMA heap), raise its DMA mask or bus limit, "
+        "or switch the IOMMU on.",
     ),
     Reason(
         lambda r: r.dma_errno == -errno.EREMOTEIO,
         "peer to peer is not possible between the two devices",
-        "put both devices below one switch, or have the exporter migrate to system memory",
+        "Put both devices below one switch, or have the exporter migrate to system memory.",
     ),
     Reason(
         lambda r: r.dma_errno == -errno.ENOMEM and r.translated,
         "no I/O virtual addresses or no IOMMU page tables left",
-        "look for mappings that are never ended; unmap buffers that are not in use",
+        "Look for mappings that are never ended; unmap buffers that are not in use.",
     ),
     Reason(
         lambda r: r.dma_errno == -errno.EINVAL,
         "an address or length does not fit the IOMMU's page size",
-        "the exporter must give whole, aligned pages",
+        "The exporter must give whole, aligned pages.",
     ),
     Reason(
         lambda r: r.dma_errno in (-errno.EIO, -errno.ENOMEM),
         "an address is beyond the device's mask or bus limit and cannot be bounced",
-        "allocate in reach of the device (DMA32 or CMA heap), raise its DMA mask or bus limit, "
-        "or switch the IOMMU on",
+        "Allocate in reach of the device (DMA32 or CMA heap), raise its DMA mask or bus limit, "
+        "or switch the IOMMU on.",
     ),
     Reason(
         lambda r: bool(r.dma_errno),
         "the DMA API refused the table",
-        "see the kernel log for the device's DMA errors",
+        "See the kernel log for the device's DMA errors.",
     ),
     Reason(
         lambda r: r.result == -errno.ENOMEM,
         "the exporter has no memory, or returned no table (NULL becomes -ENOMEM)",
-        "see whether the exporter's memory is exhausted; if not, its map_dma_buf is at fault",
+        "See whether the exporter's memory is exhausted; if not, its map_dma_buf is at fault.",
     ),
     Reason(
         lambda r: r.result == -errno.EBUSY,
         "the exporter could not move or pin the buffer",
-        "see whether the buffer is pinned elsewhere or its memory is full",
+        "See whether the buffer is pinned elsewhere or its memory is full.",
     ),
     Reason(
         lambda r: r.result in (-errno.EOPNOTSUPP, -524),
         "the exporter cannot map this buffer for such an importer",
-        "have this device export and the other import, or let the importer allow peer to peer",
+        "Have this device export and the other import, or let the importer allow peer to peer.",
     ),
     Reason(
         lambda r: True,
         "the exporter refused before it called the DMA API",
-        "see the exporter's driver and the kernel log",
+        "See the exporter's driver and the kernel log.",
     ),
 )
 

@@ -33,7 +33,7 @@ class Loaded:
 
 @cache
 def load() -> tuple[Loaded, ...]:
-    """All rules, by group and id. Imports neither numpy nor the model."""
+    """All rules, by group and id."""
     found = []
     for module_info in pkgutil.iter_modules([str(Path(__file__).parent)]):
         module = importlib.import_module(f"{__package__}.{module_info.name}")
