@@ -10,16 +10,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
-
-# What the words in `type` mean for the address a device is given.
-TRANSLATES: Final = {
-    "DMA": True,
-    "DMA-FQ": True,
-    "identity": False,
-    "blocked": False,
-    "unmanaged": True,
-}
 
 
 @dataclass(frozen=True)

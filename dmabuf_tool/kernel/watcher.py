@@ -13,7 +13,6 @@ import contextlib
 import ctypes
 import json
 import os
-import select
 import signal
 from collections.abc import Callable, Iterator
 from typing import Any, Final
@@ -92,13 +91,6 @@ class Watcher:
 
     def __exit__(self, *_: object) -> None:
         self.close()
-
-
-def wait(watcher: Watcher, timeout: float) -> list[dict[str, Any]]:
-    """Wait up to `timeout` seconds for events and take them."""
-    if watcher.fileno() < 0 or not select.select([watcher], [], [], timeout)[0]:
-        return []
-    return watcher.read()
 
 
 def _child(source: Source, kept: tuple[int, int], parent: int) -> None:

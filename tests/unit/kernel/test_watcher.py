@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 import os
+import select
 import signal
 import struct
 import time
@@ -8,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from dmabuf_tool.kernel import procevents, uevents
-from dmabuf_tool.kernel.watcher import Watcher, wait
+from dmabuf_tool.kernel.watcher import Watcher
 
 
 def _until(watcher, done):
@@ -16,7 +17,8 @@ def _until(watcher, done):
     events = []
     end = time.monotonic() + 10
     while not done(events) and time.monotonic() < end and watcher.fileno() >= 0:
-        events += wait(watcher, 0.1)
+        if select.select([watcher], [], [], 0.1)[0]:
+            events += watcher.read()
     return events
 
 
