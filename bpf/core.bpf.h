@@ -46,7 +46,7 @@ struct attachment {
 	u32 id;
 	u32 buffer;
 	u32 device;
-	u32 group;		/* the device is in an IOMMU group */
+	u32 framed;		/* unmap and detach may call what is hooked: IOMMU, unpin */
 	u32 preexisting;
 	u32 spare;
 };

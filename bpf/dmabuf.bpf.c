@@ -223,6 +223,18 @@ static inline void fill_table(struct event *e, struct table_facts *facts)
 	e->map.copied = facts->copied;
 }
 
+static inline bool exporter_pins(struct dma_buf *d)
+{
+	struct dma_buf_ops *ops = READ(d, ops);
+
+	return READ(ops, pin);
+}
+
+static inline bool is_framed(struct device *dev, struct dma_buf *d)
+{
+	return READ(dev, iommu_group) || exporter_pins(d);
+}
+
 /* An attachment that is older than the trace, seen for the first time. */
 static inline struct attachment *old_attachment(struct dma_buf_attachment *at)
 {
@@ -234,7 +246,7 @@ static inline struct attachment *old_attachment(struct dma_buf_attachment *at)
 	struct event *e;
 
 	fresh.device = device_id(dev, true);
-	fresh.group = !!READ(dev, iommu_group);
+	fresh.framed = is_framed(dev, d);
 	fresh.buffer = b ? b->id : 0;
 	fresh.id = next_id(ID_ATTACHMENT);
 	if (attachments.update(&key, &fresh)) {
@@ -260,7 +272,6 @@ static inline int on_attach_exit(struct call *c)
 	struct dma_buf_attach_ops *ops = (void *)c->arg[2];
 	struct dma_buf_attachment *at = (void *)c->ret;
 	struct frame *frame = pop_frame(FRAME_ATTACH, c->arg[0]);
-	struct dma_buf_ops *exporter_ops;
 	struct attachment fresh = {};
 	struct buffer *b = buffer_of(d);
 	u64 key = c->ret;
@@ -271,7 +282,7 @@ static inline int on_attach_exit(struct call *c)
 		send_buffer_name(d, b);
 	}
 	fresh.device = device_id(dev, true);
-	fresh.group = !!READ(dev, iommu_group);
+	fresh.framed = is_framed(dev, d);
 	fresh.id = frame ? frame->attachment : next_id(ID_ATTACHMENT);
 	if (frame) {		/* not known at entry, when a dynamic attach maps */
 		frame->buffer = fresh.buffer;
@@ -294,8 +305,7 @@ static inline int on_attach_exit(struct call *c)
 		if (READ(ops, allow_peer2peer))
 			e->flags |= EF_ALLOW_PEER2PEER;
 	}
-	exporter_ops = READ(d, ops);
-	if (READ(exporter_ops, pin))
+	if (exporter_pins(d))
 		e->flags |= EF_EXPORTER_PINS;
 	if (IS_ERR(at))
 		e->result = (s64)c->ret;
@@ -367,7 +377,7 @@ static inline int on_detach_entry(struct call *c)
 #endif
 		submit(e);
 	}
-	if (a && a->group) {
+	if (a && a->framed) {
 		frame = push_frame(FRAME_DETACH, key);
 		if (frame) {
 			frame->device_ptr = (u64)READ(at, dev);
@@ -488,7 +498,7 @@ static inline int on_unmap_entry(struct call *c)
 	}
 	if (!cached && m)
 		mappings.delete(&table_key);
-	if (!cached && a && a->group) {
+	if (!cached && a && a->framed) {
 		frame = push_frame(FRAME_UNMAP, attachment_key);
 		if (frame) {
 			frame->device_ptr = (u64)READ(at, dev);
@@ -541,6 +551,12 @@ static inline int send_attachment_event(struct call *c, int kind, int result)
 	}
 	if (!a || a->preexisting)
 		e->flags = EF_PREEXISTING;
+	/*
+	 * Without CONFIG_DMABUF_MOVE_NOTIFY (up to 6.14) the core pins for every map, through the
+	 * exporter's op, and unpins for every unmap through dma_buf_unpin().
+	 */
+	if (frame_of())
+		e->flags |= EF_INSIDE;
 	submit(e);
 	return 0;
 }

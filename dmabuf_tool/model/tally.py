@@ -87,8 +87,10 @@ def _attachments(store: Store, events: Events, hot: Hot) -> None:
         return
     rows = store.rows
     if len(hot.pins):
+        # The core's own unpins inside unmap have no pin event: it calls the exporter's op.
+        asked = (hot.pins["result"] == 0) & ((hot.pins["flags"] & int(Flag.INSIDE)) == 0)
         for kind, step in ((Kind.PIN, 1), (Kind.UNPIN, -1)):
-            chosen = hot.pins[(hot.pins["kind"] == kind) & (hot.pins["result"] == 0)]
+            chosen = hot.pins[(hot.pins["kind"] == kind) & asked]
             _, position, _ = _place(store, chosen["attachment"])
             np.add.at(rows["pins"], position, step)
     # DEVICE events hold the IOMMU group in this field.

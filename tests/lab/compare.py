@@ -115,11 +115,18 @@ def from_capture(path: Path, exporter: str = "dmabuf_lab") -> Sides:
                 )
             if kind == Kind.NAME_DEVICE:
                 devices[int(event["device"])] = text(bytes(event["text"]))
-            if kind not in kinds or event["flags"] & Flag.IN_ATTACH and kind == Kind.MAP:
+            if kind not in kinds or _by_the_core(kind, int(event["flags"])):
                 continue
             for seen in _seen(kinds[kind], event, buffers, devices, sums, exporter):
                 sides.add(int(event["tid"]), seen)
     return sides
+
+
+def _by_the_core(kind: Kind, flags: int) -> bool:
+    """Maps made inside attach and unpins inside unmap: the driver did not ask for them."""
+    if kind == Kind.MAP:
+        return bool(flags & Flag.IN_ATTACH)
+    return kind in (Kind.PIN, Kind.UNPIN) and bool(flags & Flag.INSIDE)
 
 
 def _seen(
