@@ -7,6 +7,7 @@
 #include <linux/dma-map-ops.h>
 #include <linux/dma-mapping.h>
 #include <linux/platform_device.h>
+#include <linux/sizes.h>
 #include <linux/slab.h>
 
 #include "lab.h"
@@ -134,12 +135,30 @@ static int platform_limits(struct device *dev, const struct lab_req *q)
 	return 0;
 }
 
+/* 0, or all ones from bit 0 on. */
+static bool is_mask(u64 mask)
+{
+	return !(mask & (mask + 1));
+}
+
+/* swiotlb has BUG_ON() for limits that are no masks, or that leave no room for a page. */
+static bool limits_ok(const struct lab_req *q)
+{
+	if (q->mask_bits < 24 || q->mask_bits > 64)
+		return false;
+	if (!is_mask(q->boundary) || (q->boundary && q->boundary < PAGE_SIZE - 1))
+		return false;
+	if (q->max_seg && q->max_seg < PAGE_SIZE)
+		return false;
+	return is_mask(q->min_align) && q->min_align < SZ_64K;
+}
+
 int lab_platform_create(struct lab_req *q)
 {
 	struct lab_dev *d;
 	int ret;
 
-	if (q->mask_bits < 12 || q->mask_bits > 64)
+	if (!limits_ok(q))
 		return -EINVAL;
 	d = kzalloc(sizeof(*d), GFP_KERNEL);
 	if (!d)

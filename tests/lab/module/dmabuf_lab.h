@@ -124,11 +124,11 @@ struct lab_req {
 	__u32 fail_count;	/* in: how often, 0 always */
 	__u32 delay_ms;		/* in */
 	__u32 run_pages;	/* in: pages of a physical run, a power of 2; 0 one run */
-	__u32 mask_bits;	/* in: 1..64 */
+	__u32 mask_bits;	/* in: 24..64 */
 	__u32 max_seg;		/* in: 0 not set */
-	__u32 min_align;	/* in: mask, 0 not set */
+	__u32 min_align;	/* in: a mask below 64 KiB, 0 not set */
 	__u32 count;		/* in; INFO, DEVICE out */
-	__u64 boundary;		/* in: mask, 0 not set */
+	__u64 boundary;		/* in: a mask, 0 not set */
 	__u64 limit;		/* in: bus_dma_limit, 0 none */
 	__u64 size;		/* in; L2_UNMAP out: bytes unmapped */
 	__u64 offset;		/* in */
