@@ -21,7 +21,7 @@ SCRIPTS = cache.PROJECT / "tests/lab/guest"
 
 ENVIRONMENT = {
     "PATH": "/lab/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
-    "HOME": "/root",
+    "HOME": "/tmp",
     "LANG": "C.UTF-8",
     "TERM": "dumb",
     "PYTHONPATH": "/lab/python",
