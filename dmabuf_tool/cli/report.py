@@ -115,10 +115,10 @@ def read(file: Path, only: tuple[str, ...], least: Severity) -> Capture:
 
 
 def exits(inventory: list[dict[str, object]]) -> list[tuple[int, int]]:
-    """Process exits in a capture's inventory: entries {"exits": [[tgid, ts_ns], ...]}."""
+    """Process exits in a capture's inventory: entries {"process_exits": [[tgid, ts_ns], ...]}."""
     found = []
     for entry in inventory:
-        pairs = entry.get("exits")
+        pairs = entry.get("process_exits")
         for pair in pairs if isinstance(pairs, list) else ():
             if isinstance(pair, list) and len(pair) == 2 and all(type(n) is int for n in pair):
                 found.append((pair[0], pair[1]))

@@ -175,12 +175,13 @@ EFFECTIVE: Final = np.dtype(
         ("count_source", "u1"),
         ("coherent", "?"),
         ("translated", "?"),
+        ("pages", "?"),  # the importer uses struct page
     ]
 )
 """The part of `Effective` that rules compare with scatterlists, a row a site."""
 
 
-def effective_row(value: Effective, limits: Limits) -> tuple[Any, ...]:
+def effective_row(value: Effective, limits: Limits, framework: Framework) -> tuple[Any, ...]:
     """One `EFFECTIVE` row."""
     return (
         value.address_limit,
@@ -193,4 +194,5 @@ def effective_row(value: Effective, limits: Limits) -> tuple[Any, ...]:
         int(value.count_source),
         value.coherent,
         limits.translated,
+        framework.pages,
     )

@@ -61,6 +61,33 @@ def join_bounces(
             waiting.pop(number, None)
 
 
+def join_iommu(calls: Rows, iommu: Events, waiting: dict[int, int]) -> None:
+    """Give each map call the bytes entered into the IOMMU inside it, by the mapping's id.
+
+    Args:
+        calls: MAPPING rows of all MAP events; "iommu_bytes" is written.
+        iommu: IOMMU_MAP events under the "iommu" names, all of them.
+        waiting: mapping -> bytes whose MAP comes in a later batch.
+    """
+    inside = iommu.compress((iommu["mapping"] != 0) & (iommu["result"] == 0))
+    if len(inside):
+        ids, place = np.unique(inside["mapping"], return_inverse=True)
+        sums = np.zeros(len(ids), np.uint64)
+        add_sums(sums, place, inside["size"])
+        known = np.isin(ids, calls["id"])
+        where = np.minimum(np.searchsorted(ids, calls["id"]), len(ids) - 1)
+        calls["iommu_bytes"] = np.where(ids[where] == calls["id"], sums[where], 0)
+        for number, size in zip(ids[~known].tolist(), sums[~known].tolist(), strict=True):
+            if number in waiting or len(waiting) < MAX_WAITING:
+                waiting[number] = (waiting.get(number, 0) + size) & _U64
+    if waiting and len(calls):
+        ids, first = np.unique(calls["id"], return_index=True)
+        for number in waiting.keys() & set(ids.tolist()):
+            calls["iommu_bytes"][first[np.searchsorted(ids, number)]] += np.uint64(
+                waiting.pop(number)
+            )
+
+
 def _keys(number: NDArray[np.uint32], place: NDArray[np.uint64]) -> NDArray[np.uint64]:
     """Sort keys by number, then by place in the stream (a batch is shorter than 2**32)."""
     return (number.astype(np.uint64) << np.uint64(32)) | place

@@ -64,6 +64,7 @@ MAPPING: Final = np.dtype(
         ("flags", "<u2"),
         ("bounces", "<u4"),
         ("bounced_bytes", "<u8"),
+        ("iommu_bytes", "<u8"),  # entered into the IOMMU inside the map
         *SUMMARY_FIELDS,
         ("users", "<i4"),
         ("end", "u1"),
@@ -71,6 +72,7 @@ MAPPING: Final = np.dtype(
         ("end_ns", "<u8"),
         ("end_seq", "<u8"),
         ("synced", "?"),  # CPU access to the buffer between begin and end
+        ("mixed", "?"),  # so did a map by a device of the other coherency
     ]
 )
 """A mapping, or a MAP that failed. Times in ns, lengths in bytes."""

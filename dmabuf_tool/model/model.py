@@ -14,17 +14,20 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from dmabuf_tool.model.joins import join_bounces, last_before
+from dmabuf_tool.model.joins import join_bounces, join_iommu, last_before
 from dmabuf_tool.model.mappings import MAPPING, Mappings
 from dmabuf_tool.model.processes import Processes
+from dmabuf_tool.model.rates import seconds_of
 from dmabuf_tool.model.registry import RARE_KINDS, Registry
 from dmabuf_tool.model.scatter import SUMMARY, Chunks, summarise
 from dmabuf_tool.model.sites import Configure
 from dmabuf_tool.model.step import Step, split_calls
 from dmabuf_tool.model.store import Index, Rows
-from dmabuf_tool.model.tally import Hot, tally
+from dmabuf_tool.model.tally import Hot, count_repeated, tally
 from dmabuf_tool.schema import Batch, Events, Flag, Kind, Losses, view
 
+SKIP_CPU_SYNC: Final = 1 << 5
+"""DMA_ATTR_SKIP_CPU_SYNC, include/linux/dma-mapping.h."""
 _SUMMARY_NAMES: Final = list(SUMMARY.names or ())
 _RARE: Final = np.zeros(256, np.bool_)
 _RARE[list(RARE_KINDS)] = True
@@ -49,6 +52,8 @@ class Model:
         self._seq = 0
         self._chunks = Chunks()
         self._bounces: dict[int, tuple[int, int]] = {}
+        self._iommu: dict[int, int] = {}
+        self._second = 0
 
     @property
     def untracked(self) -> int:
@@ -82,17 +87,25 @@ class Model:
         join_bounces(calls, bounces, bounce_seq, detaches, self._bounces)
         unmaps, unmap_seq = _take(events, kinds, seq, "map", Kind.UNMAP)
         cpu, cpu_seq = _take(events, kinds, seq, "map", Kind.CPU_BEGIN, Kind.CPU_END)
+        iommu, iommu_seq = _take(events, kinds, seq, "iommu", Kind.IOMMU_MAP, Kind.IOMMU_UNMAP)
+        join_iommu(calls, iommu.compress(iommu["kind"] == Kind.IOMMU_MAP), self._iommu)
         ended = self.mappings.apply(calls, unmaps, unmap_seq, detaches)
-        self._mark_synced(ended, cpu, cpu_seq)
+        self._mark_ended(ended, calls, cpu, cpu_seq)
+        self._repeated(calls, cpu, cpu_seq)
+        seconds = seconds_of(events["ts_ns"], self._second)
+        self._second = int(seconds[-1]) if len(seconds) else self._second
         hot = Hot(
             calls=calls,
-            ended=ended,
             cpu=cpu,
             cpu_seq=cpu_seq,
             pins=_take(events, kinds, seq, "map", Kind.PIN, Kind.UNPIN)[0],
             invalidates=_take(events, kinds, seq, "map", Kind.INVALIDATE)[0],
-            iommu=_take(events, kinds, seq, "iommu", Kind.IOMMU_MAP, Kind.IOMMU_UNMAP)[0],
+            iommu=iommu,
+            iommu_seq=iommu_seq,
             bounces=bounces,
+            bounce_seq=bounce_seq,
+            seconds=seconds,
+            base=np.uint64(self._seq - len(events)),
         )
         self.processes.see(events)
         tally(self.registry, self.processes, events, hot)
@@ -109,6 +122,8 @@ class Model:
             pins=hot.pins,
             cpu=cpu,
             invalidates=hot.invalidates,
+            iommu=iommu,
+            iommu_seq=iommu_seq,
             exports=changes.exports,
             attaches=changes.attaches,
             detaches=changes.detaches,
@@ -130,8 +145,8 @@ class Model:
     def live_mappings(self) -> Rows:
         """MAPPING rows of what is mapped now, "synced" up to now."""
         rows = self.mappings.live.live()
-        last = self._last_cpu(rows["buffer"])
-        rows["synced"] = last > rows["seq"]
+        rows["synced"] = self._last("last_cpu", rows["buffer"]) > rows["seq"]
+        rows["mixed"] = self._last_other(rows) > rows["seq"]
         return rows
 
     def _clock(self, events: Events) -> None:
@@ -190,22 +205,57 @@ class Model:
             if bool(np.any(missing)):
                 rows[field][missing] = counts.rows[field][position[missing]]
 
-    def _last_cpu(self, buffers: NDArray[np.uint32]) -> NDArray[np.uint64]:
-        """Sequence number + 1 of each buffer's last CPU access before this batch, 0 for none."""
+    def _last(self, field: str, buffers: NDArray[np.uint32]) -> NDArray[np.uint64]:
+        """A BUFFER_COUNTS field of each buffer, up to the batch before; 0 where unknown."""
         counts = self.registry.buffer_counts
         position: Index = counts.find(buffers)
         if not len(counts):
             return np.zeros(len(buffers), np.uint64)
-        return np.where(position >= 0, counts.rows["last_cpu"][position], 0).astype(np.uint64)
+        return np.where(position >= 0, counts.rows[field][position], 0).astype(np.uint64)
 
-    def _mark_synced(self, ended: Rows, cpu: Events, cpu_seq: NDArray[np.uint64]) -> None:
-        """Say which ended mappings saw the CPU access their buffer while they lived."""
+    def _last_other(self, rows: Rows) -> NDArray[np.uint64]:
+        """Of each mapping's buffer the last map by a device of the other coherency."""
+        coherent = self.registry.sites.effective["coherent"][rows["site"]]
+        by_coherent = self._last("last_coherent", rows["buffer"])
+        return np.where(coherent, self._last("last_incoherent", rows["buffer"]), by_coherent)
+
+    def _mark_ended(
+        self, ended: Rows, calls: Rows, cpu: Events, cpu_seq: NDArray[np.uint64]
+    ) -> None:
+        """Say what happened to the buffers of ended mappings while these lived."""
         if not len(ended):
             return
-        before = self._last_cpu(ended["buffer"])
-        one = np.uint64(1)
-        last = last_before(cpu["buffer"], cpu_seq + one, ended["buffer"], ended["end_seq"], before)
+        one, buffers, upto = np.uint64(1), ended["buffer"], ended["end_seq"]
+        last = last_before(
+            cpu["buffer"], cpu_seq + one, buffers, upto, self._last("last_cpu", buffers)
+        )
         ended["synced"] = last > ended["seq"]
+        coherent = self.registry.sites.effective["coherent"]
+        if bool(np.all(coherent)):
+            return
+        other = self._last_other(ended)
+        good = calls.compress(calls["result"] == 0)
+        is_coherent = coherent[good["site"]]
+        for kind in (True, False):
+            maps = good.compress(is_coherent == kind)
+            mine = coherent[ended["site"]] != kind
+            last = last_before(maps["buffer"], maps["seq"] + one, buffers, upto, other)
+            ended["mixed"][mine] = (last > ended["seq"])[mine]
+
+    def _repeated(self, calls: Rows, cpu: Events, cpu_seq: NDArray[np.uint64]) -> None:
+        """Count maps by non-coherent devices that had nothing to write back."""
+        coherent = self.registry.sites.effective["coherent"]
+        if bool(np.all(coherent)):
+            return
+        skipped = (calls["dma_attrs"] & SKIP_CPU_SYNC) != 0
+        cached = (calls["flags"] & Flag.CACHED) != 0
+        chosen = (calls["result"] == 0) & ~coherent[calls["site"]] & ~skipped & ~cached
+        rows = calls.compress(chosen)
+        if len(rows):
+            before = self._last("last_cpu", rows["buffer"])
+            one = np.uint64(1)
+            last = last_before(cpu["buffer"], cpu_seq + one, rows["buffer"], rows["seq"], before)
+            count_repeated(self.registry, rows, last)
 
 
 def _take(

@@ -34,6 +34,15 @@ class Process:
 
 
 @dataclass(slots=True)
+class Imports:
+    """Attachments of one buffer to one device."""
+
+    count: int
+    first_ns: int
+    last_ns: int
+
+
+@dataclass(slots=True)
 class Buffer:
     """One struct dma_buf. `size` in bytes, times in ns; `released_ns` is 0 while it lives."""
 
@@ -46,8 +55,11 @@ class Buffer:
     exported_ns: int = 0
     released_ns: int = 0
     tgid: int = 0
+    release_duration_ns: int = 0
     attachments: int = 0
     """Attachments made, refused ones not counted."""
+    imports: dict[int, Imports] = field(default_factory=dict)
+    """Device -> how often it attached, and when."""
     attached: dict[int, Attachment] = field(default_factory=dict)
     """The live ones, by id."""
     devices: set[int] = field(default_factory=set)
@@ -100,7 +112,10 @@ class Attachment:
     duration_ns: int
     flags: int
     result: int
+    seq: int = 0
     stack: tuple[str, ...] = ()
+    tighter: tuple[str, ...] = ()
+    """Limits that are tighter than those of every device attached to the buffer before."""
     detached_ns: int = 0
 
 
@@ -124,6 +139,14 @@ class Domain:
         return DOMAIN_TYPE_NAMES.get(self.type, f"{self.type:#x}")
 
 
+PEAK: Final = [
+    ("second", "<u8"),  # the newest second something was counted in
+    ("rate", "<u8"),  # what was counted in it
+    ("peak", "<u8"),  # the most that was counted in one second
+    ("peak_ns", "<u8"),  # when that second began
+]
+"""Fields of a highest rate (rates.py)."""
+
 BUFFER_COUNTS: Final = np.dtype(
     [
         ("id", "<u4"),
@@ -131,6 +154,11 @@ BUFFER_COUNTS: Final = np.dtype(
         ("failed_maps", "<u8"),
         ("bytes", "<u8"),
         ("cpu_accesses", "<u8"),
+        ("cpu_begins", "<i8"),  # that worked, less the ends
+        ("first_map", "<u8"),  # sequence number of the first map + 1, 0 for none
+        ("last_coherent", "<u8"),  # of the last map by a coherent device + 1
+        ("last_incoherent", "<u8"),
+        *PEAK,  # CPU accesses a second
         ("invalidates", "<u8"),
         ("last_cpu", "<u8"),  # sequence number of the last CPU access + 1
         ("last_ns", "<u8"),  # any event of the buffer
@@ -152,6 +180,10 @@ ATTACHMENT_COUNTS: Final = np.dtype(
         ("maps", "<u8"),
         ("failed_maps", "<u8"),
         ("bytes", "<u8"),
+        ("direction", "u1"),  # of its first map, 255 before
+        ("last_map", "<u8"),  # sequence number + 1 of its last map that maintained caches
+        ("repeated", "<u8"),  # maps with no CPU access since the map before
+        *PEAK,  # maps a second
         ("pins", "<i8"),
         ("last_ns", "<u8"),
     ]
@@ -165,6 +197,7 @@ DEVICE_COUNTS: Final = np.dtype(
         ("bytes", "<u8"),
         ("bounces", "<u8"),
         ("bounced_bytes", "<u8"),
+        *PEAK,  # bounced bytes a second
     ]
 )
 
@@ -186,6 +219,7 @@ DOMAIN_COUNTS: Final = np.dtype(
         ("bytes", "<u8"),
         ("iommu_maps", "<u8"),
         ("iommu_unmaps", "<u8"),
+        *PEAK,  # unmaps of dma-bufs a second
     ]
 )
 

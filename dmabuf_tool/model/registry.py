@@ -29,10 +29,12 @@ from dmabuf_tool.model.objects import (
     Buffer,
     Device,
     Domain,
+    Imports,
     name,
 )
 from dmabuf_tool.model.sites import Configure, Sites
 from dmabuf_tool.model.store import Store
+from dmabuf_tool.model.union import tighter
 from dmabuf_tool.schema import NAME_KINDS, PAYLOAD_OF, VIEWS, Events, Flag, Kind
 
 MAX_OBJECTS: Final = 1 << 17
@@ -217,6 +219,7 @@ class Registry:
         if buffer is None or buffer.released_ns:
             return
         buffer.released_ns = record["ts_ns"]
+        buffer.release_duration_ns = record["duration_ns"]
         changes.releases.append(buffer)
         for number in buffer.attached:
             # No buffer is released with attachments: their detach was lost.
@@ -239,6 +242,7 @@ class Registry:
             duration_ns=record["duration_ns"],
             flags=record["flags"],
             result=record["result"],
+            seq=seq,
             stack=self._stacks.get(record["stack"], ()),
         )
         if buffer is not None and device is not None:
@@ -250,8 +254,11 @@ class Registry:
             self.untracked += 1
             return
         if buffer is not None:
+            others = [one for one in buffer.attached.values() if not one.detached_ns]
+            attachment.tighter = tighter(site, [one.site for one in others])
             buffer.attachments += 1
             buffer.attached[attachment.id] = attachment
+            _count_import(buffer, attachment)
         if device is not None:
             device.attachments += 1
         self.attachments[attachment.id] = attachment
@@ -259,7 +266,7 @@ class Registry:
         row["id"], row["device"], row["site"] = attachment.id, attachment.device, site.id
         row["buffer"], row["tgid"] = record["buffer"], tgid
         row["preexisting"] = bool(attachment.flags & Flag.PREEXISTING)
-        row["created"], row["ended"] = seq, NEVER
+        row["created"], row["ended"], row["direction"] = seq, NEVER, 255
         row["last_ns"] = attachment.ts_ns
         self.attachment_counts.add(row)
 
@@ -351,6 +358,15 @@ class Registry:
             device.driver = text
         elif kind == Kind.NAME_BUS:
             device.bus = text
+
+
+def _count_import(buffer: Buffer, attachment: Attachment) -> None:
+    known = buffer.imports.get(attachment.device)
+    if known is None:
+        buffer.imports[attachment.device] = Imports(1, attachment.ts_ns, attachment.ts_ns)
+    else:
+        known.count += 1
+        known.last_ns = attachment.ts_ns
 
 
 def _new_row(store: Store, number: int) -> None:

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dmabuf_tool.model.store import Rows, join
-from dmabuf_tool.schema import SEGMENT, SG_DMA_BUS_ADDRESS, TABLE
+from dmabuf_tool.schema import PAGE_NONE, SEGMENT, SG_DMA_BUS_ADDRESS, TABLE
 
 SUMMARY_FIELDS: Final = [
     ("entries", "<u4"),  # DMA entries seen, at most nents
@@ -34,6 +34,7 @@ SUMMARY_FIELDS: Final = [
     ("crossed_bits", "<u8"),  # OR of first ^ last byte's address
     ("empty_entries", "<u4"),  # entries of DMA length 0
     ("dma_flags", "<u4"),  # OR of dma_flags
+    ("pageless", "<u4"),  # entries without a page
     ("complete", "?"),  # all nents entries were seen
 ]
 SUMMARY: Final = np.dtype(SUMMARY_FIELDS)
@@ -175,6 +176,10 @@ def _fill(
         crossed[empty] = 0
         out["empty_entries"][rows] = np.add.reduceat(empty.astype(np.uint32), starts)
     out["crossed_bits"][rows] = np.bitwise_or.reduceat(crossed, starts)
+
+    pageless = entries["page"] == np.uint64(PAGE_NONE)
+    if bool(np.any(pageless)):
+        out["pageless"][rows] = np.add.reduceat(pageless.astype(np.uint32), starts)
 
     lowest = address
     if bool(np.any(flags)):

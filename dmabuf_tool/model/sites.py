@@ -58,7 +58,7 @@ class Sites:
         self._sites = [unknown]
         self._known: dict[tuple[Limits, Importer | None, str, int], Site] = {}
         self._rows: Rows = np.zeros(16, EFFECTIVE)
-        self._rows[0] = effective_row(_FREE, unknown.limits)
+        self._rows[0] = effective_row(_FREE, unknown.limits, UNKNOWN)
         self.domains: NDArray[np.uint32] = np.zeros(16, np.uint32)
         """The device's IOMMU domain as of the attach, indexed by site."""
         self.untracked = 0
@@ -96,7 +96,7 @@ class Sites:
         if len(self._sites) == len(self._rows):
             self._rows = np.concatenate([self._rows, np.zeros(len(self._rows), EFFECTIVE)])
             self.domains = np.concatenate([self.domains, np.zeros(len(self.domains), np.uint32)])
-        self._rows[len(self._sites)] = effective_row(value, limits)
+        self._rows[len(self._sites)] = effective_row(value, limits, framework)
         self.domains[len(self._sites)] = limits.domain
         self._sites.append(site)
         self._known[key] = site

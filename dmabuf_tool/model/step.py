@@ -27,6 +27,7 @@ class Step:
         failed: those of `calls` that returned an errno.
         ended: MAPPING rows of mappings that ended, with their end.
         unmaps, pins, cpu, invalidates: events under the "map" names; pins has UNPIN too.
+        iommu, iommu_seq: IOMMU_MAP and IOMMU_UNMAP under the "iommu" names, and their place.
         attaches: refused ones too. detaches: those that were live. exports, releases: buffers.
     """
 
@@ -41,6 +42,8 @@ class Step:
     pins: Events
     cpu: Events
     invalidates: Events
+    iommu: Events
+    iommu_seq: NDArray[np.uint64]
     exports: list[Buffer]
     attaches: list[Attachment]
     detaches: list[Attachment]

@@ -4,11 +4,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from dmabuf_tool.model.processes import Processes
+from dmabuf_tool.model.rates import count_peaks
 from dmabuf_tool.model.registry import Registry
 from dmabuf_tool.model.store import Rows, Store, add_counts, add_sums, set_latest
 from dmabuf_tool.schema import Events, Flag, Kind
@@ -16,16 +18,27 @@ from dmabuf_tool.schema import Events, Flag, Kind
 
 @dataclass(frozen=True, slots=True)
 class Hot:
-    """The frequent events of a batch; `calls` and `ended` are MAPPING rows."""
+    """The frequent events of a batch; `calls` are MAPPING rows.
+
+    `seconds` are of all events of the batch (rates.seconds_of), `base` is the sequence number of
+    the first.
+    """
 
     calls: Rows
-    ended: Rows
     cpu: Events
     cpu_seq: NDArray[np.uint64]
     pins: Events
     invalidates: Events
     iommu: Events
+    iommu_seq: NDArray[np.uint64]
     bounces: Events
+    bounce_seq: NDArray[np.uint64]
+    seconds: NDArray[np.uint64]
+    base: np.uint64
+
+    def second(self, seq: NDArray[np.uint64]) -> NDArray[np.uint64]:
+        """The seconds of the events with these sequence numbers."""
+        return self.seconds[(seq - self.base).astype(np.intp)]
 
 
 def mapped_bytes(calls: Rows) -> NDArray[np.uint64]:
@@ -48,13 +61,16 @@ def tally(registry: Registry, processes: Processes, events: Events, hot: Hot) ->
         _maps(registry.device_counts, hot.calls["device"], good, size)
         _maps(registry.domain_counts, hot.calls["domain"], good, size, failed=False)
         _maps(processes.counts, hot.calls["tgid"], good, size)
+        _map_history(registry, hot, good)
     _attachments(registry.attachment_counts, events, hot)
     _buffers(registry, events, hot)
-    _domains(registry.domain_counts, hot.iommu)
+    _domains(registry.domain_counts, hot)
     if len(hot.bounces):
         rows, position, known = _place(registry.device_counts, hot.bounces["device"])
         add_counts(rows["bounces"], position)
-        add_sums(rows["bounced_bytes"], position, hot.bounces["size"][known])
+        size = hot.bounces["size"][known]
+        add_sums(rows["bounced_bytes"], position, size)
+        count_peaks(rows, position, hot.second(hot.bounce_seq[known]), size)
 
 
 def _place(
@@ -80,6 +96,53 @@ def _maps(
     add_sums(rows["bytes"], position, size[known])
     if failed and not bool(np.all(good)):
         add_counts(rows["failed_maps"], position[~good])
+
+
+def _map_history(registry: Registry, hot: Hot, good: NDArray[np.bool_]) -> None:
+    """When buffers and attachments were mapped, how, and how often a second."""
+    calls = hot.calls.compress(good)
+    after = calls["seq"] + np.uint64(1)
+    coherent = registry.sites.effective["coherent"][calls["site"]]
+    rows, position, known = _place(registry.buffer_counts, calls["buffer"])
+    for field, some in (("last_coherent", coherent), ("last_incoherent", ~coherent)):
+        chosen = some[known]
+        set_latest(rows[field], position[chosen], after[known][chosen])
+    _set_first(rows["first_map"], position, after[known], np.uint64(0))
+    rows, position, known = _place(registry.attachment_counts, calls["attachment"])
+    count_peaks(rows, position, hot.second(calls["seq"][known]))
+    _set_first(rows["direction"], position, calls["direction"][known], np.uint8(255))
+
+
+def _set_first(
+    target: NDArray[Any], position: NDArray[np.intp], values: NDArray[Any], unset: np.generic
+) -> None:
+    """target[position] = values where it is still `unset`; of repeated positions the first."""
+    new = target[position] == unset
+    if bool(np.any(new)):
+        target[position[new][::-1]] = values[new][::-1]
+
+
+def count_repeated(registry: Registry, calls: Rows, last_cpu: NDArray[np.uint64]) -> None:
+    """Count maps whose cache maintenance did nothing: no CPU access since the map before.
+
+    Args:
+        calls: MAPPING rows of maps by non-coherent devices, in order.
+        last_cpu: sequence number of the buffer's last CPU access before each + 1.
+    """
+    store = registry.attachment_counts
+    position = store.find(calls["attachment"])
+    calls, last_cpu = calls.compress(position >= 0), last_cpu[position >= 0]
+    position = position[position >= 0]
+    order = np.lexsort((calls["seq"], position))
+    position, after = position[order], calls["seq"][order] + np.uint64(1)
+    before = np.where(
+        np.concatenate([[False], position[1:] == position[:-1]]),
+        np.roll(after, 1),
+        store.rows["last_map"][position],
+    )
+    idle = (before != 0) & (last_cpu[order] <= before)
+    add_counts(store.rows["repeated"], position[idle])
+    set_latest(store.rows["last_map"], position, after)
 
 
 def _attachments(store: Store, events: Events, hot: Hot) -> None:
@@ -111,6 +174,10 @@ def _buffers(registry: Registry, events: Events, hot: Hot) -> None:
     if len(hot.cpu):
         _, position, known = _place(store, hot.cpu["buffer"])
         add_counts(rows["cpu_accesses"], position)
+        count_peaks(rows, position, hot.second(hot.cpu_seq[known]))
+        worked = hot.cpu["result"][known] == 0
+        step = np.where(hot.cpu["kind"][known] == Kind.CPU_BEGIN, 1, -1)
+        np.add.at(rows["cpu_begins"], position[worked], step[worked])
         set_latest(rows["last_cpu"], position, hot.cpu_seq[known] + np.uint64(1))
     if len(hot.invalidates):
         _, position, _ = _place(store, hot.invalidates["buffer"])
@@ -141,9 +208,13 @@ def _users(
     rows["last_tgid"][position] = tgids
 
 
-def _domains(store: Store, iommu: Events) -> None:
+def _domains(store: Store, hot: Hot) -> None:
+    iommu = hot.iommu
     if not len(iommu):
         return
+    ours = (iommu["kind"] == Kind.IOMMU_UNMAP) & ((iommu["flags"] & int(Flag.INSIDE)) != 0)
+    rows, position, known = _place(store, iommu["domain"][ours])
+    count_peaks(rows, position, hot.second(hot.iommu_seq[ours][known]))
     for kind, field in ((Kind.IOMMU_MAP, "iommu_maps"), (Kind.IOMMU_UNMAP, "iommu_unmaps")):
         rows, position, _ = _place(store, iommu["domain"][iommu["kind"] == kind])
         add_counts(rows[field], position)

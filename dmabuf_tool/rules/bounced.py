@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from dmabuf_tool.model.model import SKIP_CPU_SYNC
 from dmabuf_tool.rules.base import Rule, Severity, Threshold, Told
 from dmabuf_tool.rules.wording import exporter, importer, size
 from dmabuf_tool.schema import SG_DMA_SWIOTLB, Flag
@@ -17,8 +18,6 @@ if TYPE_CHECKING:
     from dmabuf_tool.model.objects import Site
     from dmabuf_tool.model.step import Step
     from dmabuf_tool.rules.findings import Findings
-
-SKIP_CPU_SYNC = 1 << 5  # DMA_ATTR_SKIP_CPU_SYNC, include/linux/dma-mapping.h
 
 RULE = Rule(
     id="bounced",

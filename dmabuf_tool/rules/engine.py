@@ -35,7 +35,7 @@ class Engine:
         filled = {
             part
             for part in ("maps", "calls", "failed", "ended", "unmaps", "pins", "cpu",
-                         "invalidates", "exports", "attaches", "detaches", "releases")
+                         "invalidates", "iommu", "exports", "attaches", "detaches", "releases")
             if len(getattr(step, part))
         }  # fmt: skip
         self.found.begin_events()

@@ -58,7 +58,7 @@ def recorded(path: Path, trace: Trace, exits: list[list[int]] | None = None) -> 
     with CaptureWriter(path, HEADER) as writer:
         writer.write(trace.batch())
         if exits:
-            writer.write_inventory({"exits": exits})
+            writer.write_inventory({"process_exits": exits})
         writer.close("done")
     return str(path)
 

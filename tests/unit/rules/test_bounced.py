@@ -4,8 +4,8 @@
 from batches import Trace
 from raised import findings, one
 
+from dmabuf_tool.model.model import SKIP_CPU_SYNC
 from dmabuf_tool.rules.base import Severity
-from dmabuf_tool.rules.bounced import SKIP_CPU_SYNC
 from dmabuf_tool.schema import SG_DMA_BUS_ADDRESS, SG_DMA_SWIOTLB
 
 ENTRY = (0x1000, 4096)
