@@ -5,9 +5,11 @@ from __future__ import annotations
 
 import errno
 import os
+from collections.abc import Callable
 from typing import Final
 
 from dmabuf_tool.errors import ToolError
+from dmabuf_tool.kernel import preemption
 from dmabuf_tool.kernel.btf import Btf
 from dmabuf_tool.probes import bpf
 from dmabuf_tool.probes.plan import Abilities
@@ -34,7 +36,7 @@ def probe(btf: Btf) -> Abilities:
     Raises ToolError where BPF is not allowed at all (not root, lockdown).
     """
     try:
-        os.close(bpf.load_program(bpf.PROG_RAW_TRACEPOINT, "trial", _RETURN_ZERO))
+        try_raw_tracepoint()
     except bpf.LoadError as error:
         if error.errno == errno.EPERM:
             raise ToolError(
@@ -42,25 +44,67 @@ def probe(btf: Btf) -> Abilities:
                 " (kernel lockdown, containers without CAP_BPF)"
             ) from error
         raise
-    return Abilities(fentry=_try_fentry(btf), kprobe=bpf.have_kprobes(), raw_tracepoint=True)
+    return Abilities(
+        fentry=_works(lambda: try_fentry(btf)),
+        kprobe_multi=_works(lambda: try_kprobe_multi(btf)),
+        kprobe=bpf.have_kprobes(),
+        raw_tracepoint=True,
+        preemptible=preemption.preemptible(),
+    )
 
 
-def _try_fentry(btf: Btf) -> bool:
-    for function in _TRIAL:
-        btf_id = btf.function(function)
-        if not btf_id:
-            continue
-        try:
-            program = bpf.load_program(
-                bpf.PROG_TRACING, "trial", _RETURN_ZERO, bpf.TRACE_FENTRY, btf_id
-            )
-        except bpf.LoadError:
-            return False
-        try:
-            os.close(bpf.attach_tracing(program))
-        except bpf.LoadError:
-            return False
-        finally:
-            os.close(program)
-        return True
-    return False
+def try_raw_tracepoint() -> None:
+    """Attach the simplest of programs. Raises LoadError."""
+    _attach(lambda fd: bpf.attach_raw_tracepoint(fd, "sched_switch"), bpf.PROG_RAW_TRACEPOINT)
+
+
+def try_fentry(btf: Btf) -> None:
+    """Attach a trampoline. Raises ToolError."""
+    btf_id = btf.function(trial_function(btf))
+    _attach(bpf.attach_tracing, bpf.PROG_TRACING, bpf.TRACE_FENTRY, btf_id)
+
+
+def try_kprobe_multi(btf: Btf) -> None:
+    """Attach an fprobe, at return: arm64 before 6.14 can do it at entry only.
+
+    Raises ToolError.
+    """
+    function = trial_function(btf)
+    _attach(
+        lambda fd: bpf.attach_kprobe_multi(fd, function, at_return=True),
+        bpf.PROG_KPROBE,
+        bpf.TRACE_KPROBE_MULTI,
+    )
+
+
+def try_kprobe(btf: Btf) -> None:
+    """Set a kprobe. Raises ToolError."""
+    if not bpf.have_kprobes():
+        raise ToolError("this kernel has no kprobe events")
+    function = trial_function(btf)
+    _attach(lambda fd: bpf.attach_kprobe(fd, function, at_return=False), bpf.PROG_KPROBE)
+
+
+def trial_function(btf: Btf) -> str:
+    """The function that trials hook. Raises ToolError where BTF has none of them."""
+    for name in _TRIAL:
+        if btf.function(name):
+            return name
+    raise ToolError(f"BTF knows none of {', '.join(_TRIAL)}")
+
+
+def _attach(attach: Callable[[int], int], kind: int, attach_type: int = 0, btf_id: int = 0) -> None:
+    """Load a program of two instructions, attach it, and remove both."""
+    program = bpf.load_program(kind, "trial", _RETURN_ZERO, attach_type, btf_id)
+    try:
+        os.close(attach(program))
+    finally:
+        os.close(program)
+
+
+def _works(trial: Callable[[], None]) -> bool:
+    try:
+        trial()
+    except ToolError:
+        return False
+    return True

@@ -21,6 +21,7 @@ from dmabuf_tool.errors import ToolError
 
 PROG_KPROBE, PROG_RAW_TRACEPOINT, PROG_TRACING = 2, 17, 26
 TRACE_FENTRY, TRACE_FEXIT = 24, 25
+TRACE_KPROBE_MULTI = 42
 
 _KPROBE_PMU: Final = Path("/sys/bus/event_source/devices/kprobe")
 _PERF_EVENT_OPEN: Final = {"x86_64": 298, "aarch64": 241}
@@ -35,6 +36,24 @@ class LoadError(ToolError):
     def __init__(self, text: str, number: int) -> None:
         super().__init__(text)
         self.errno = number
+
+
+class _KprobeMultiOptions(ctypes.Structure):
+    """struct bpf_link_create_opts with its kprobe_multi arm (libbpf 1.0)."""
+
+    _fields_ = (
+        ("sz", ctypes.c_size_t),
+        ("link_flags", ctypes.c_uint32),
+        ("iter_info", ctypes.c_void_p),
+        ("iter_info_len", ctypes.c_uint32),
+        ("target_btf_id", ctypes.c_uint32),
+        ("flags", ctypes.c_uint32),
+        ("cnt", ctypes.c_uint32),
+        ("syms", ctypes.c_void_p),
+        ("addrs", ctypes.c_void_p),
+        ("cookies", ctypes.c_void_p),
+        ("spare", ctypes.c_uint64 * 4),
+    )
 
 
 class _LoadOptions(ctypes.Structure):
@@ -168,6 +187,26 @@ def attach_kprobe(program: int, function: str, at_return: bool) -> int:
             number = ctypes.get_errno()
             os.close(fd)
             raise LoadError(f"cannot probe {function} ({os.strerror(number)})", number)
+    return fd
+
+
+def attach_kprobe_multi(program: int, function: str, at_return: bool) -> int:
+    """Attach through ftrace's fprobe, with preemption off; returns the link's fd.
+
+    Linux 5.18: 0dcac2725406 ("bpf: Add multi kprobe link").
+    """
+    name = ctypes.create_string_buffer(function.encode())
+    names = (ctypes.c_char_p * 1)(ctypes.cast(name, ctypes.c_char_p))
+    options = _KprobeMultiOptions(
+        sz=ctypes.sizeof(_KprobeMultiOptions),
+        flags=1 if at_return else 0,  # BPF_F_KPROBE_MULTI_RETURN
+        cnt=1,
+        syms=ctypes.addressof(names),
+    )
+    fd: int = _libbpf().bpf_link_create(program, 0, TRACE_KPROBE_MULTI, ctypes.byref(options))
+    if fd < 0:
+        number = ctypes.get_errno()
+        raise LoadError(f"cannot probe {function} ({os.strerror(number)})", number)
     return fd
 
 

@@ -7,19 +7,17 @@ attaches a program of two instructions to one function and removes it at once.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
 from dmabuf_tool.errors import ToolError
-from dmabuf_tool.kernel import config, symbols
+from dmabuf_tool.kernel import config, preemption, symbols
 from dmabuf_tool.kernel.btf import Btf
-from dmabuf_tool.kernel.checks import MISSING, OK, PROBED, Check
-from dmabuf_tool.probes import bpf, plan
+from dmabuf_tool.kernel.checks import MISSING, OK, Check
+from dmabuf_tool.probes import abilities, plan
 
-_RETURN_ZERO: Final = bytes.fromhex("b7000000000000009500000000000000")
-
+_METHODS: Final = ("fentry", "kprobe_multi", "kprobe")
 _SEE: Final = "see privileges and lockdown"
 
 
@@ -30,24 +28,35 @@ def run() -> list[Check]:
     except ToolError as error:
         return [Check("plan", "probe plan", MISSING, str(error), needed="types")]
     try:
-        tracepoints = _try("bpf", "BPF programs", _raw_tracepoint, "raw tracepoints work", _SEE)
+        tracepoints = _try(
+            *("bpf", "BPF programs", abilities.try_raw_tracepoint, "raw tracepoints work", _SEE)
+        )
         fentry = _try(
-            *("fentry", "fentry", lambda: _fentry(btf), f"works, tried on {PROBED}"),
+            *("fentry", "fentry", lambda: abilities.try_fentry(btf), "works"),
             *(_option("CONFIG_DYNAMIC_FTRACE_WITH_DIRECT_CALLS"), "attach"),
         )
+        multi = _try(
+            *("kprobe-multi", "kprobe_multi", lambda: abilities.try_kprobe_multi(btf), "works"),
+            *(_option("CONFIG_FPROBE"), "attach"),
+        )
         kprobe = _try(
-            *("kprobes", "kprobes", _kprobe, f"work, tried on {PROBED}"),
+            *("kprobes", "kprobes", lambda: abilities.try_kprobe(btf), "work"),
             *(_option("CONFIG_KPROBE_EVENTS"), "attach"),
         )
         can = plan.Abilities(
             fentry=fentry.status == OK,
+            kprobe_multi=multi.status == OK,
             kprobe=kprobe.status == OK,
             raw_tracepoint=tracepoints.status == OK,
+            preemptible=preemption.preemptible(),
         )
         ways = plan.resolve(can, btf.arity, btf.has_tracepoint, _without_symbol())
     finally:
         btf.close()
-    return [tracepoints, fentry, kprobe, *(_hook(way, can.fentry or can.kprobe) for way in ways)]
+    return [
+        *(tracepoints, fentry, multi, kprobe),
+        *(_hook(way, bool(can.methods())) for way in ways),
+    ]
 
 
 def _hook(way: plan.Way, attaches: bool) -> Check:
@@ -70,7 +79,7 @@ def _without_symbol() -> set[tuple[str, str]]:
         there = symbols.find(functions)
     except OSError:
         return set()
-    return {(name, way) for name in functions - there.keys() for way in ("fentry", "kprobe")}
+    return {(name, way) for name in functions - there.keys() for way in _METHODS}
 
 
 def _try(
@@ -82,35 +91,6 @@ def _try(
     except ToolError as error:
         return Check(id_, what, MISSING, str(error), fix, needed)
     return Check(id_, what, OK, detail, needed=needed)
-
-
-def _raw_tracepoint() -> None:
-    """Load and attach the simplest of programs."""
-    _close(lambda fd: bpf.attach_raw_tracepoint(fd, "sched_switch"), bpf.PROG_RAW_TRACEPOINT)
-
-
-def _kprobe() -> None:
-    """Set a kprobe."""
-    if not bpf.have_kprobes():
-        raise ToolError("this kernel has no kprobe events")
-    _close(lambda fd: bpf.attach_kprobe(fd, PROBED, at_return=False), bpf.PROG_KPROBE)
-
-
-def _fentry(btf: Btf) -> None:
-    """Attach a trampoline."""
-    btf_id = btf.function(PROBED)
-    if not btf_id:
-        raise ToolError(f"BTF does not know {PROBED}")
-    _close(bpf.attach_tracing, bpf.PROG_TRACING, bpf.TRACE_FENTRY, btf_id)
-
-
-def _close(attach: Callable[[int], int], kind: int, attach_type: int = 0, btf_id: int = 0) -> None:
-    """Load the program, attach it, and remove both."""
-    program = bpf.load_program(kind, "trial", _RETURN_ZERO, attach_type, btf_id)
-    try:
-        os.close(attach(program))
-    finally:
-        os.close(program)
 
 
 def _option(option: str, root: Path = Path("/")) -> str:

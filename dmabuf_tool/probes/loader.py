@@ -255,6 +255,8 @@ def _load_one(program: source.Program, code: bytes, btf: Btf) -> int:
         kind = bpf.TRACE_FEXIT if program.at_return else bpf.TRACE_FENTRY
         btf_id = btf.function(way.function)
         return bpf.load_program(bpf.PROG_TRACING, program.name, code, kind, btf_id)
+    if way.method == "kprobe_multi":
+        return bpf.load_program(bpf.PROG_KPROBE, program.name, code, bpf.TRACE_KPROBE_MULTI)
     kind = bpf.PROG_RAW_TRACEPOINT if way.method == "raw_tracepoint" else bpf.PROG_KPROBE
     return bpf.load_program(kind, program.name, code)
 
@@ -265,6 +267,8 @@ def _attach_one(program: source.Program, fd: int) -> int:
         return bpf.attach_tracing(fd)
     if way.method == "raw_tracepoint":
         return bpf.attach_raw_tracepoint(fd, way.function)
+    if way.method == "kprobe_multi":
+        return bpf.attach_kprobe_multi(fd, way.function, program.at_return)
     return bpf.attach_kprobe(fd, way.function, program.at_return)
 
 

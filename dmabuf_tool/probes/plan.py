@@ -13,7 +13,7 @@ from collections.abc import Callable, Collection
 from dataclasses import asdict, dataclass
 from typing import Any, Final, Literal
 
-Method = Literal["fentry", "kprobe", "raw_tracepoint", "missing"]
+Method = Literal["fentry", "kprobe_multi", "kprobe", "raw_tracepoint", "missing"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,8 +142,22 @@ class Abilities:
     """What the kernel can do, found out by asking it (probes/abilities.py)."""
 
     fentry: bool
+    kprobe_multi: bool
     kprobe: bool
     raw_tracepoint: bool
+    preemptible: bool = False
+    """Kernel code can be preempted: fentry programs may then be skipped (kernel/preemption.py)."""
+
+    def methods(self) -> list[Method]:
+        """Ways to hook a function, the best first.
+
+        fentry costs least; kprobe_multi loses nothing to preemption; a kretprobe has a limited
+        number of calls under way, ten or twice the CPUs, and what is beyond goes unseen.
+        """
+        order: tuple[Method, ...] = ("fentry", "kprobe_multi", "kprobe")
+        if self.preemptible:
+            order = ("kprobe_multi", "fentry", "kprobe")
+        return [method for method in order if getattr(self, method)]
 
     def to_json(self) -> dict[str, bool]:
         """As in `doctor --json`."""
@@ -173,11 +187,9 @@ def _way(
     has_tracepoint: Callable[[str], bool],
     refused: Collection[tuple[str, str]],
 ) -> Way:
-    methods: list[Method] = ["fentry"] if abilities.fentry else []
-    methods += ["kprobe"] if abilities.kprobe else []
     for function in hook.functions:
         count = arity(function)
-        for method in methods:
+        for method in abilities.methods():
             if count is not None and (function, method) not in refused:
                 return Way(hook, method, function, count)
     tracepoint = hook.raw_tracepoint

@@ -15,6 +15,9 @@ from typing import Final
 
 from dmabuf_tool.probes.plan import Way
 
+KPROBES: Final = ("kprobe", "kprobe_multi")
+"""Methods whose programs get registers and, at return, no arguments."""
+
 SG_BLOCK: Final = 128
 """Entries in one block of a chained scatterlist: a page of struct scatterlist.
 
@@ -115,7 +118,7 @@ def _programs_of(number: int, way: Way) -> list[tuple[Program, str]]:
             name = f"{hook.name}_exit"
             text = _FENTRY.format(name=name, handler=leave, loads=_loads(count, count))
             result.append((Program(name, way, True), text))
-    elif way.method == "kprobe":
+    elif way.method in KPROBES:
         calls = [f"\tsave_call({number}, &c);"] if hook.exit else []
         calls.append(f"\treturn {entry}(&c);" if hook.entry else "\treturn 0;")
         name = f"{hook.name}_entry"
@@ -143,7 +146,7 @@ def compose(ways: Iterable[Way], layout: str, options: Options) -> tuple[str, li
     parts = [f"#define {name} {value}\n" for name, value in options.defines().items()]
     parts.append(layout)
     files = ["events.h", "core.bpf.h"]
-    if any(way.method == "kprobe" for way in ways):
+    if any(way.method in KPROBES for way in ways):
         files.append("kprobe.bpf.h")
     files += [f"{subject}.bpf.c" for subject in dict.fromkeys(w.hook.subject for w in ways)]
     for name in files:
