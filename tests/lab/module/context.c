@@ -524,6 +524,21 @@ static struct lab_l2 *range_at(struct lab_ctx *x, u64 va)
 	return NULL;
 }
 
+/* Is all of [va, va + size) mapped? */
+static bool covered(struct lab_ctx *x, u64 va, u64 size)
+{
+	u64 end = va + size;
+	struct lab_l2 *l;
+
+	while (va < end) {
+		l = range_at(x, va);
+		if (!l)
+			return false;
+		va = l->va + l->size;
+	}
+	return true;
+}
+
 /*
  * Takes [va, va + size) out of the ranges; tail is used up, and NULL afterwards, when a range
  * is cut in two. Each range has one line reserved for its end.
@@ -569,6 +584,9 @@ static int l2_unmap_locked(struct lab_ctx *x, struct lab_req *q, struct lab_l2 *
 
 	if (!size || (q->va | size) & ~PAGE_MASK || q->va + size < q->va || (q->va + size) >> 38)
 		return -EINVAL;
+	/* iommu_unmap() stops at a hole; on arm64 it warns there (io-pgtable), so only if forced. */
+	if (!(q->flags & LAB_F_FORCE) && x->kind == LAB_KIND_DOMAIN && !covered(x, q->va, size))
+		return -ENOENT;
 	ret = lab_log_reserve(2);
 	if (ret)
 		return ret;

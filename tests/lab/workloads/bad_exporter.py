@@ -111,7 +111,7 @@ class Tour:
             os.close(fd)
             time.sleep(0.05)
             line = [line for line in lab.log() if line["op"] == what][-1]
-            self.check(f"slow {what}", line["ts_ns"] - line["start_ns"] >= 120_000_000, line)
+            self.check(f"slow {what}", line["ts_ns"] - line["start_ns"] >= 100_000_000, line)
 
     def leaks(self) -> None:
         """A file closed with a leak leaves it; RESET takes it away."""

@@ -381,9 +381,10 @@ class Lab:
         )
         return int(q.size)
 
-    def level2_unmap(self, context: int, va: int, size: int) -> int:
+    def level2_unmap(self, context: int, va: int, size: int, flags: int = 0) -> int:
         """Unmaps a range; returns the bytes unmapped."""
-        return int(self.call(Op.L2_UNMAP, context=context, va=va, size=size).size)
+        q = self.call(Op.L2_UNMAP, context=context, va=va, size=size, flags=flags)
+        return int(q.size)
 
     def edu_read(self, device: int, addr: int, size: int = 4096) -> None:
         """The device reads memory at a DMA address into its buffer."""
