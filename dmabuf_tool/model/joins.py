@@ -99,17 +99,20 @@ def last_before(
     wanted: NDArray[np.uint32],
     upto: NDArray[np.uint64],
     otherwise: NDArray[np.uint64],
+    values: NDArray[np.uint64] | None = None,
 ) -> NDArray[np.uint64]:
-    """Sequence number of the last event of each wanted object up to a place in the stream.
+    """What the last event of each wanted object up to a place in the stream says.
 
     Args:
         numbers, seq: the objects and sequence numbers of a batch's events, shape (n,).
         wanted, upto: object and place asked for, the place included, shape (m,).
         otherwise: the answer where the batch has no such event, shape (m,).
+        values: what each event says, shape (n,); its sequence number if not given.
     """
     if not len(numbers) or not len(wanted):
         return otherwise
     order = np.lexsort((seq, numbers))
+    values = seq[order] if values is None else values[order]
     numbers, seq = numbers[order], seq[order]
     base = seq.min()
     span = np.uint64(max(int(seq.max() - base), int(upto.max()) - int(base), 0) + 2)
@@ -119,4 +122,4 @@ def last_before(
     found = place >= 0
     place = np.maximum(place, 0)
     found &= (numbers[place] == wanted) & (seq[place] <= upto)
-    return np.where(found, seq[place], otherwise)
+    return np.where(found, values[place], otherwise)

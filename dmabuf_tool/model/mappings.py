@@ -72,7 +72,7 @@ MAPPING: Final = np.dtype(
         ("end_ns", "<u8"),
         ("end_seq", "<u8"),
         ("synced", "?"),  # CPU access to the buffer between begin and end
-        ("mixed", "?"),  # so did a map by a device of the other coherency
+        ("mixed", "?"),  # a mapping of a device of the other coherency began and ended in it
     ]
 )
 """A mapping, or a MAP that failed. Times in ns, lengths in bytes."""

@@ -90,12 +90,13 @@ class Model:
         iommu, iommu_seq = _take(events, kinds, seq, "iommu", Kind.IOMMU_MAP, Kind.IOMMU_UNMAP)
         join_iommu(calls, iommu.compress(iommu["kind"] == Kind.IOMMU_MAP), self._iommu)
         ended = self.mappings.apply(calls, unmaps, unmap_seq, detaches)
-        self._mark_ended(ended, calls, cpu, cpu_seq)
+        self._mark_ended(ended, cpu, cpu_seq)
         self._repeated(calls, cpu, cpu_seq)
         seconds = seconds_of(events["ts_ns"], self._second)
         self._second = int(seconds[-1]) if len(seconds) else self._second
         hot = Hot(
             calls=calls,
+            ended=ended,
             cpu=cpu,
             cpu_seq=cpu_seq,
             pins=_take(events, kinds, seq, "map", Kind.PIN, Kind.UNPIN)[0],
@@ -214,14 +215,12 @@ class Model:
         return np.where(position >= 0, counts.rows[field][position], 0).astype(np.uint64)
 
     def _last_other(self, rows: Rows) -> NDArray[np.uint64]:
-        """Of each mapping's buffer the last map by a device of the other coherency."""
+        """Of each mapping's buffer the map that ended last by devices of the other coherency."""
         coherent = self.registry.sites.effective["coherent"][rows["site"]]
         by_coherent = self._last("last_coherent", rows["buffer"])
         return np.where(coherent, self._last("last_incoherent", rows["buffer"]), by_coherent)
 
-    def _mark_ended(
-        self, ended: Rows, calls: Rows, cpu: Events, cpu_seq: NDArray[np.uint64]
-    ) -> None:
+    def _mark_ended(self, ended: Rows, cpu: Events, cpu_seq: NDArray[np.uint64]) -> None:
         """Say what happened to the buffers of ended mappings while these lived."""
         if not len(ended):
             return
@@ -230,16 +229,16 @@ class Model:
             cpu["buffer"], cpu_seq + one, buffers, upto, self._last("last_cpu", buffers)
         )
         ended["synced"] = last > ended["seq"]
-        coherent = self.registry.sites.effective["coherent"]
+        coherent = self.registry.sites.effective["coherent"][ended["site"]]
         if bool(np.all(coherent)):
             return
         other = self._last_other(ended)
-        good = calls.compress(calls["result"] == 0)
-        is_coherent = coherent[good["site"]]
         for kind in (True, False):
-            maps = good.compress(is_coherent == kind)
-            mine = coherent[ended["site"]] != kind
-            last = last_before(maps["buffer"], maps["seq"] + one, buffers, upto, other)
+            theirs = ended.compress(coherent == kind)
+            last = last_before(
+                theirs["buffer"], theirs["end_seq"], buffers, upto, other, theirs["seq"] + one
+            )
+            mine = coherent != kind
             ended["mixed"][mine] = (last > ended["seq"])[mine]
 
     def _repeated(self, calls: Rows, cpu: Events, cpu_seq: NDArray[np.uint64]) -> None:

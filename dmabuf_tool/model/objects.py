@@ -116,7 +116,15 @@ class Attachment:
     stack: tuple[str, ...] = ()
     tighter: tuple[str, ...] = ()
     """Limits that are tighter than those of every device attached to the buffer before."""
+    others: tuple[Site, ...] = ()
+    """Sites of the buffer's other attachments when this one was made."""
     detached_ns: int = 0
+
+    @property
+    def mixes_coherency(self) -> bool:
+        """It joined attachments of devices of the other coherency."""
+        mine = self.site.effective.coherent
+        return any(site.effective.coherent != mine for site in self.others)
 
 
 @dataclass(slots=True)
@@ -156,7 +164,8 @@ BUFFER_COUNTS: Final = np.dtype(
         ("cpu_accesses", "<u8"),
         ("cpu_begins", "<i8"),  # that worked, less the ends
         ("first_map", "<u8"),  # sequence number of the first map + 1, 0 for none
-        ("last_coherent", "<u8"),  # of the last map by a coherent device + 1
+        # Sequence number + 1 of the map whose mapping ended last, of coherent devices and others.
+        ("last_coherent", "<u8"),
         ("last_incoherent", "<u8"),
         *PEAK,  # CPU accesses a second
         ("invalidates", "<u8"),

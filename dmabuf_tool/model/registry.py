@@ -254,8 +254,10 @@ class Registry:
             self.untracked += 1
             return
         if buffer is not None:
-            others = [one for one in buffer.attached.values() if not one.detached_ns]
-            attachment.tighter = tighter(site, [one.site for one in others])
+            attachment.others = tuple(
+                one.site for one in buffer.attached.values() if not one.detached_ns
+            )
+            attachment.tighter = tighter(site, attachment.others)
             buffer.attachments += 1
             buffer.attached[attachment.id] = attachment
             _count_import(buffer, attachment)

@@ -56,6 +56,7 @@ class Sites:
         self._configure = configure
         unknown = Site(0, 0, "", None, UNKNOWN, 0, Limits(0), _FREE)
         self._sites = [unknown]
+        self._aligned: list[Site] = []
         self._known: dict[tuple[Limits, Importer | None, str, int], Site] = {}
         self._rows: Rows = np.zeros(16, EFFECTIVE)
         self._rows[0] = effective_row(_FREE, unknown.limits, UNKNOWN)
@@ -69,6 +70,10 @@ class Sites:
 
     def __getitem__(self, number: int) -> Site:
         return self._sites[number]
+
+    def configured_align(self) -> list[Site]:
+        """The sites of devices whose alignment a user configured."""
+        return self._aligned
 
     @property
     def effective(self) -> Rows:
@@ -99,5 +104,7 @@ class Sites:
         self._rows[len(self._sites)] = effective_row(value, limits, framework)
         self.domains[len(self._sites)] = limits.domain
         self._sites.append(site)
+        if value.align_source is Source.CONFIGURED:
+            self._aligned.append(site)
         self._known[key] = site
         return site

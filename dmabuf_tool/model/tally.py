@@ -18,13 +18,14 @@ from dmabuf_tool.schema import Events, Flag, Kind
 
 @dataclass(frozen=True, slots=True)
 class Hot:
-    """The frequent events of a batch; `calls` are MAPPING rows.
+    """The frequent events of a batch; `calls` and `ended` are MAPPING rows.
 
     `seconds` are of all events of the batch (rates.seconds_of), `base` is the sequence number of
     the first.
     """
 
     calls: Rows
+    ended: Rows
     cpu: Events
     cpu_seq: NDArray[np.uint64]
     pins: Events
@@ -102,11 +103,7 @@ def _map_history(registry: Registry, hot: Hot, good: NDArray[np.bool_]) -> None:
     """When buffers and attachments were mapped, how, and how often a second."""
     calls = hot.calls.compress(good)
     after = calls["seq"] + np.uint64(1)
-    coherent = registry.sites.effective["coherent"][calls["site"]]
     rows, position, known = _place(registry.buffer_counts, calls["buffer"])
-    for field, some in (("last_coherent", coherent), ("last_incoherent", ~coherent)):
-        chosen = some[known]
-        set_latest(rows[field], position[chosen], after[known][chosen])
     _set_first(rows["first_map"], position, after[known], np.uint64(0))
     rows, position, known = _place(registry.attachment_counts, calls["attachment"])
     count_peaks(rows, position, hot.second(calls["seq"][known]))
@@ -179,6 +176,12 @@ def _buffers(registry: Registry, events: Events, hot: Hot) -> None:
         step = np.where(hot.cpu["kind"][known] == Kind.CPU_BEGIN, 1, -1)
         np.add.at(rows["cpu_begins"], position[worked], step[worked])
         set_latest(rows["last_cpu"], position, hot.cpu_seq[known] + np.uint64(1))
+    if len(hot.ended):
+        coherent = registry.sites.effective["coherent"][hot.ended["site"]]
+        _, position, known = _place(store, hot.ended["buffer"])
+        began = hot.ended["seq"][known] + np.uint64(1)
+        for field, some in (("last_coherent", coherent), ("last_incoherent", ~coherent)):
+            set_latest(rows[field], position[some[known]], began[some[known]])
     if len(hot.invalidates):
         _, position, _ = _place(store, hot.invalidates["buffer"])
         add_counts(rows["invalidates"], position)

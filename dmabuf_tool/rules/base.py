@@ -6,6 +6,7 @@ A rule is one file in this package, named like its id. It has
     RULE = Rule(id=..., ...)                      what it means, why, what to do
     def check(step, found): ...                   after each batch, and/or
     def check_state(model, found): ...            of the state, whenever it is asked for
+    def confirm(finding, model): ...              if only what comes later proves it (optional)
 
 `check` says what happened: its findings add up. `check_state` says what is so now (a leak): its
 findings are made anew each time. Rules hold no state; what they need to remember is the model's.

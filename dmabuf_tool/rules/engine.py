@@ -25,7 +25,8 @@ class Engine:
         self, configure: Configure | None = None, thresholds: Mapping[str, int] | None = None
     ) -> None:
         self.model = Model(configure)
-        self.found = Findings(self.model, thresholds)
+        confirms = {one.rule.id: one.confirm for one in load() if one.confirm is not None}
+        self.found = Findings(self.model, thresholds, confirms)
         self._checks = [(one.rule.reads, one.check) for one in load() if one.check is not None]
         self._states = [one.check_state for one in load() if one.check_state is not None]
 

@@ -78,11 +78,17 @@ class _Case:
 class Findings:
     """All findings of one trace."""
 
-    def __init__(self, model: Model, thresholds: Mapping[str, int] | None = None) -> None:
+    def __init__(
+        self,
+        model: Model,
+        thresholds: Mapping[str, int] | None = None,
+        confirms: Mapping[str, Callable[[Finding, Model], bool]] | None = None,
+    ) -> None:
         self.model = model
         self.dropped: dict[str, int] = {}
         """Rule id -> cases of causes beyond MAX_CAUSES."""
         self._thresholds = thresholds or {}
+        self._confirms = confirms or {}
         self._events: dict[str, dict[Cause, Finding]] = {}
         self._states: dict[str, dict[Cause, Finding]] = {}
         self._current = self._events
@@ -112,10 +118,13 @@ class Findings:
             for cause, state in self._states.get(rule_id, {}).items():
                 event = together.get(cause)
                 together[cause] = state if event is None else _merge(event, state)
+            confirm = self._confirms.get(rule_id)
             out += [
                 finding
                 for finding in together.values()
-                if finding.count and not (lossy and finding.rule.on_loss is OnLoss.WITHHOLD)
+                if finding.count
+                and not (lossy and finding.rule.on_loss is OnLoss.WITHHOLD)
+                and (confirm is None or confirm(finding, self.model))
             ]
         return sorted(out, key=_order)
 

@@ -16,10 +16,11 @@ from dmabuf_tool.rules.base import Rule
 if TYPE_CHECKING:
     from dmabuf_tool.model.model import Model
     from dmabuf_tool.model.step import Step
-    from dmabuf_tool.rules.findings import Findings
+    from dmabuf_tool.rules.findings import Finding, Findings
 
     Check = Callable[[Step, Findings], None]
     CheckState = Callable[[Model, Findings], None]
+    Confirm = Callable[[Finding, Model], bool]
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +30,7 @@ class Loaded:
     rule: Rule
     check: Check | None
     check_state: CheckState | None
+    confirm: Confirm | None
 
 
 @cache
@@ -40,7 +42,12 @@ def load() -> tuple[Loaded, ...]:
         rule = getattr(module, "RULE", None)
         if isinstance(rule, Rule):
             found.append(
-                Loaded(rule, getattr(module, "check", None), getattr(module, "check_state", None))
+                Loaded(
+                    rule,
+                    getattr(module, "check", None),
+                    getattr(module, "check_state", None),
+                    getattr(module, "confirm", None),
+                )
             )
     return tuple(sorted(found, key=lambda loaded: (loaded.rule.group, loaded.rule.id)))
 

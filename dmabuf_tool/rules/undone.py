@@ -12,10 +12,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+import numpy as np
+
 from dmabuf_tool.model.mappings import End
 
 if TYPE_CHECKING:
-    import numpy as np
     from numpy.typing import NDArray
 
     from dmabuf_tool.model.step import Step
@@ -40,6 +41,8 @@ def short_runs(step: Step, part: str) -> NDArray[np.bool_]:
     """
     rows = getattr(step, part)
     counts = step.model.registry.sites.effective["max_segment_count"]
+    if not bool((counts == 1).any()):
+        return np.zeros(len(rows), np.bool_)
     one_run = (counts[rows["site"]] == 1) & rows["complete"]
     short: NDArray[np.bool_] = one_run & (rows["first_run"] < rows["size"])
     return short

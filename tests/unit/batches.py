@@ -275,8 +275,11 @@ class Trace:
         )  # fmt: skip
 
     def iommu_map(self, attachment: Attachment, iova: int, size: int, paddr: int = 0) -> None:
+        """What the map that follows enters into the IOMMU."""
+        mapping = self._ids.get("mapping", 0) + 1
         self.event(
-            Kind.IOMMU_MAP, **_of(attachment), domain=attachment.device.domain,
+            Kind.IOMMU_MAP,
+            mapping=mapping, **_of(attachment), domain=attachment.device.domain,
             flags=int(Flag.INSIDE), iova=iova, paddr=paddr, size=size, done=size,
         )  # fmt: skip
 

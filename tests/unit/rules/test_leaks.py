@@ -111,7 +111,7 @@ def test_healthy_streams_raise_nothing() -> None:
     trace = Trace()
     device = trace.device(dma_mask=(1 << 48) - 1)
     for _ in range(8):
-        buffer = trace.export()
+        buffer = trace.export(65536)
         attachment = trace.attach(buffer, device)
         for _ in range(4):
             trace.cpu_begin(buffer)

@@ -1,0 +1,72 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""untranslated-address: a DMA address that the device's domain does not translate."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from dmabuf_tool.rules.base import OnLoss, Rule, Severity, Told
+from dmabuf_tool.rules.wording import exporter, importer
+from dmabuf_tool.schema import SG_DMA_BUS_ADDRESS, Flag
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from dmabuf_tool.model.model import Model
+    from dmabuf_tool.model.objects import Site
+    from dmabuf_tool.model.step import Step
+    from dmabuf_tool.rules.findings import Finding, Findings
+
+RULE = Rule(
+    id="untranslated-address",
+    group="A",
+    severity=Severity.ERROR,
+    title="a DMA address has no translation in the device's domain",
+    holds="The device is behind a translating domain, the table has addresses that are not bus "
+    "addresses, and nothing was entered into the IOMMU during the map, though maps of other "
+    "buffers in that domain do.",
+    why="The IOMMU drops every access: writes vanish, reads fault.",
+    source="drivers/iommu/dma-iommu.c, iommu_dma_map_sg() enters every table by iommu_map_sg(). "
+    "An exporter that hands out physical or BAR addresses goes around it "
+    "(NVIDIA/open-gpu-kernel-modules issue 1324).",
+    advice="The exporter must map by the DMA API for the importer's device (dma_map_sgtable(), or "
+    "dma_map_resource() for device memory).",
+    example="addresses 0x4000000000-0x4000ffffff are not translated in the device's DMA domain; "
+    "exporter nvidia, importer rdma",
+    reads=("maps",),
+    on_loss=OnLoss.WITHHOLD,
+)
+
+
+def check(step: Step, found: Findings) -> None:
+    """Look at the new mappings of a batch."""
+    maps = step.maps
+    sites = step.model.registry.sites.effective
+    bad = sites["translated"][maps["site"]] & (maps["iommu_bytes"] == 0)
+    bad &= (maps["dma_flags"] & SG_DMA_BUS_ADDRESS) == 0
+    bad &= (maps["flags"] & (Flag.IN_ATTACH | Flag.CACHED)) == 0
+    if not bad.any():
+        return
+    rows = maps.compress(bad)
+    found.rows(RULE, rows, score=rows["total"], split=rows["domain"], tell=_tell)
+
+
+def confirm(finding: Finding, model: Model) -> bool:
+    """Whether other maps in the domain were seen to enter the IOMMU: the probe is there."""
+    counts = model.registry.domain_counts
+    position = counts.position(finding.subject.domain)
+    return position >= 0 and int(counts.rows["iommu_maps"][position]) > 0
+
+
+def _tell(row: np.void, site: Site) -> Told:
+    return Told(
+        f"addresses {int(row['lowest']):#x}-{int(row['last']):#x} are not translated in the "
+        f"device's domain; exporter {exporter(site)}, importer {importer(site)}",
+        {
+            "lowest_address": int(row["lowest"]),
+            "last_address": int(row["last"]),
+            "domain": int(row["domain"]),
+            "iommu_bytes": 0,
+            "size": int(row["size"]),
+        },
+    )
