@@ -1,12 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * The driver's own buffers: pages in physical runs of a chosen length, exported with or
- * without pin (dynamic) and table caching, failing or slow where told to.
+ * The exporter: what own buffers do when the core calls them. With or without pin (dynamic) and
+ * table caching, failing or slow where told to.
  */
 #include <linux/delay.h>
 #include <linux/dma-mapping.h>
-#include <linux/dma-resv.h>
-#include <linux/log2.h>
 #include <linux/mm.h>
 #include <linux/slab.h>
 
@@ -15,79 +13,6 @@
 static bool log_callbacks;
 module_param(log_callbacks, bool, 0644);
 MODULE_PARM_DESC(log_callbacks, "also log the callbacks of own buffers, as cb-* lines");
-
-static const struct dma_buf_ops lab_static_ops;
-static const struct dma_buf_ops lab_dynamic_ops;
-#if LAB_HAS_CACHE_SGT
-static const struct dma_buf_ops lab_cached_ops;
-#endif
-
-/* ---- pages ---- */
-
-static void backing_free(struct kref *ref)
-{
-	struct lab_backing *k = container_of(ref, struct lab_backing, ref);
-	unsigned int i;
-
-	for (i = 0; i < k->npages; i++)
-		__free_page(k->pages[i]);
-	kvfree(k);
-}
-
-static void backing_put(struct lab_backing *k)
-{
-	kref_put(&k->ref, backing_free);
-}
-
-/*
- * One run of n pages, physically contiguous. With a gap, twice as much is taken and the second
- * half given back, so that no two runs ever lie next to each other.
- */
-static int backing_run(struct lab_backing *k, unsigned int n, bool gap, gfp_t gfp)
-{
-	unsigned int order = order_base_2(n) + (gap ? 1 : 0);
-	struct page *page;
-	unsigned int i;
-
-	if (order > 10)
-		return -E2BIG;
-	page = alloc_pages(gfp | (order ? __GFP_NOWARN : 0), order);
-	if (!page)
-		return -ENOMEM;
-	split_page(page, order);
-	for (i = 0; i < 1u << order; i++) {
-		if (i < n)
-			k->pages[k->npages++] = page + i;
-		else
-			__free_page(page + i);
-	}
-	return 0;
-}
-
-static struct lab_backing *backing_alloc(u64 size, u32 run_pages, u32 flags)
-{
-	gfp_t gfp = GFP_KERNEL | __GFP_ZERO | (flags & LAB_F_DMA32 ? GFP_DMA32 : 0);
-	unsigned int npages = size >> PAGE_SHIFT;
-	struct lab_backing *k;
-	int ret = 0;
-
-	k = kvzalloc(struct_size(k, pages, npages), GFP_KERNEL);
-	if (!k)
-		return ERR_PTR(-ENOMEM);
-	kref_init(&k->ref);
-	k->run_pages = run_pages ? run_pages : npages;
-	while (!ret && k->npages < npages) {
-		unsigned int n = min(k->run_pages, npages - k->npages);
-
-		ret = backing_run(k, n, run_pages, gfp);
-		k->nruns++;
-	}
-	if (ret) {
-		backing_put(k);
-		return ERR_PTR(ret);
-	}
-	return k;
-}
 
 /* ---- the callbacks' own lines ---- */
 
@@ -180,7 +105,7 @@ static void xmap_free(struct lab_xmap *x)
 	if (x->mapped)
 		dma_unmap_sgtable(x->attach->dev, &x->real, x->dir, x->attrs);
 	sg_free_table(&x->real);
-	backing_put(x->backing);
+	lab_backing_put(x->backing);
 	kfree(x);
 }
 
@@ -288,7 +213,7 @@ static void op_release(struct dma_buf *dmabuf)
 	r.ino = b->ino;
 	r.size = b->size;
 	strscpy(r.exporter, dmabuf->exp_name, sizeof(r.exporter));
-	backing_put(b->backing);
+	lab_backing_put(b->backing);
 	kfree(b);
 	lab_log_stop(&r, 0);
 	lab_log_commit(&r);
@@ -376,7 +301,8 @@ static const struct dma_buf_ops lab_cached_ops = {
 };
 #endif
 
-static const struct dma_buf_ops *pick_ops(u32 flags)
+/* The operations for these flags; ERR_PTR() where they contradict or the kernel has no such. */
+const struct dma_buf_ops *lab_pick_ops(u32 flags)
 {
 	if (flags & LAB_F_CACHE_SGT) {
 #if LAB_HAS_CACHE_SGT
@@ -397,183 +323,7 @@ bool lab_is_own(struct dma_buf *dmabuf)
 	return dmabuf->ops == &lab_static_ops || dmabuf->ops == &lab_dynamic_ops;
 }
 
-/* ---- operations ---- */
-
-static struct lab_buf *buf_create(const struct lab_req *q)
+bool lab_is_dynamic(struct dma_buf *dmabuf)
 {
-	struct lab_buf *b = kzalloc(sizeof(*b), GFP_KERNEL);
-
-	if (!b)
-		return ERR_PTR(-ENOMEM);
-	mutex_init(&b->lock);
-	INIT_LIST_HEAD(&b->maps);
-	b->size = q->size;
-	b->flags = q->flags;
-	b->shape = q->shape;
-	b->fail_step = q->fail_step;
-	b->fail_error = q->fail_error;
-	b->fail_left = q->fail_count;
-	b->fail_counted = q->fail_count;
-	b->delay_ms = q->delay_ms;
-	b->run_pages = q->run_pages;
-	b->backing = backing_alloc(q->size, q->run_pages, q->flags);
-	if (IS_ERR(b->backing)) {
-		struct lab_backing *k = b->backing;
-
-		kfree(b);
-		return ERR_CAST(k);
-	}
-	return b;
-}
-
-static bool export_args_ok(const struct lab_req *q)
-{
-	if (!q->size || q->size > LAB_MAX_SIZE || q->size & ~PAGE_MASK)
-		return false;
-	if (q->run_pages && (!is_power_of_2(q->run_pages) || q->run_pages > 512))
-		return false;
-	if (q->fail_step > LAB_FAIL_PIN || q->shape >= LAB_SHAPE_COUNT || q->delay_ms > 60000)
-		return false;
-	return !q->fail_step || (q->fail_error > 0 && q->fail_error <= MAX_ERRNO);
-}
-
-int lab_export(struct lab_req *q)
-{
-	DEFINE_DMA_BUF_EXPORT_INFO(info);
-	const struct dma_buf_ops *ops = pick_ops(q->flags);
-	struct dma_buf *dmabuf;
-	struct lab_buf *b;
-	struct lab_rec r;
-	int ret;
-
-	if (IS_ERR(ops))
-		return PTR_ERR(ops);
-	if (!export_args_ok(q))
-		return -EINVAL;
-	b = buf_create(q);
-	if (IS_ERR(b))
-		return PTR_ERR(b);
-	ret = lab_log_reserve(2);
-	if (ret)
-		goto free;
-	info.ops = ops;
-	info.size = q->size;
-	info.flags = O_RDWR | O_CLOEXEC;
-	info.priv = b;
-	lab_log_start(&r, LAB_EV_EXPORT);
-	dmabuf = dma_buf_export(&info);
-	lab_log_stop(&r, PTR_ERR_OR_ZERO(dmabuf));
-	r.size = q->size;
-	if (IS_ERR(dmabuf)) {
-		ret = PTR_ERR(dmabuf);
-		lab_log_commit(&r);
-		lab_log_unreserve(1);
-		goto free;
-	}
-	lab_log_buffer(&r, dmabuf);
-	b->ino = r.ino;
-	lab_log_commit(&r);
-	q->ino = b->ino;
-	q->fd = dma_buf_fd(dmabuf, O_CLOEXEC);
-	if (q->fd < 0)
-		dma_buf_put(dmabuf);
-	return q->fd < 0 ? q->fd : 0;
-free:
-	backing_put(b->backing);
-	kfree(b);
-	return ret;
-}
-
-static int dynamic_attachments(struct dma_buf *dmabuf)
-{
-	struct dma_buf_attachment *a;
-	int n = 0;
-
-	list_for_each_entry(a, &dmabuf->attachments, node)
-		n += !!a->importer_ops;
-	return n;
-}
-
-static int new_pages(struct lab_buf *b)
-{
-	struct lab_backing *old, *k = backing_alloc(b->size, b->run_pages, b->flags);
-
-	if (IS_ERR(k))
-		return PTR_ERR(k);
-	mutex_lock(&b->lock);
-	old = b->backing;
-	b->backing = k;
-	mutex_unlock(&b->lock);
-	backing_put(old);
-	return 0;
-}
-
-/* Live mappings keep the pages they were made with; a new map gets the new ones. */
-static int move_locked(struct dma_buf *dmabuf, struct lab_req *q)
-{
-	bool notify = !(q->flags & LAB_F_NO_NOTIFY);
-	int importers = notify ? dynamic_attachments(dmabuf) : 0;
-	struct lab_rec r;
-	int ret = lab_log_reserve(1 + importers);
-
-	if (ret)
-		return ret;
-	lab_log_start(&r, notify ? LAB_EV_MOVE_NOTIFY : LAB_EV_MOVE);
-	lab_log_buffer(&r, dmabuf);
-	if (q->flags & LAB_F_NEW_PAGES)
-		ret = new_pages(dmabuf->priv);
-	if (!ret && notify)
-		lab_move_notify(dmabuf);
-	else
-		lab_log_unreserve(importers);
-	lab_log_stop(&r, ret);
-	r.count = ret ? 0 : importers;
-	lab_log_commit(&r);
-	q->ns = r.ts_ns - r.start_ns;
-	return ret;
-}
-
-int lab_move(struct lab_req *q)
-{
-	struct dma_buf *dmabuf = dma_buf_get(q->fd);
-	int ret = -EINVAL;
-
-	if (IS_ERR(dmabuf))
-		return PTR_ERR(dmabuf);
-	if (dmabuf->ops == &lab_dynamic_ops) {
-		dma_resv_lock(dmabuf->resv, NULL);
-		ret = move_locked(dmabuf, q);
-		dma_resv_unlock(dmabuf->resv);
-	}
-	dma_buf_put(dmabuf);
-	return ret;
-}
-
-/* Own buffers log in op_sync(), whoever asks; for the others it is done here. */
-int lab_cpu_access(struct lab_req *q, bool begin)
-{
-	struct dma_buf *dmabuf = dma_buf_get(q->fd);
-	struct lab_rec r;
-	int ret;
-
-	if (IS_ERR(dmabuf))
-		return PTR_ERR(dmabuf);
-	ret = lab_is_own(dmabuf) ? 0 : lab_log_reserve(1);
-	if (ret)
-		goto put;
-	lab_log_start(&r, begin ? LAB_EV_CPU_BEGIN : LAB_EV_CPU_END);
-	if (begin)
-		ret = dma_buf_begin_cpu_access(dmabuf, q->direction);
-	else
-		ret = dma_buf_end_cpu_access(dmabuf, q->direction);
-	lab_log_stop(&r, ret);
-	if (!lab_is_own(dmabuf)) {
-		lab_log_buffer(&r, dmabuf);
-		r.direction = q->direction;
-		lab_log_commit(&r);
-	}
-	q->ns = r.ts_ns - r.start_ns;
-put:
-	dma_buf_put(dmabuf);
-	return ret;
+	return dmabuf->ops == &lab_dynamic_ops;
 }

@@ -139,7 +139,7 @@ int lab_edu_init(void);
 void lab_edu_exit(void);
 int lab_edu_dma(struct lab_req *q);
 
-/* ---- exporter.c, forge.c ---- */
+/* ---- backing.c, buffer.c, exporter.c, forge.c ---- */
 
 struct lab_backing {
 	struct kref ref;
@@ -178,13 +178,18 @@ struct lab_xmap {
 	bool mapped;
 };
 
+struct lab_backing *lab_backing_alloc(u64 size, u32 run_pages, u32 flags);
+void lab_backing_put(struct lab_backing *k);
+const struct dma_buf_ops *lab_pick_ops(u32 flags);
+bool lab_is_dynamic(struct dma_buf *dmabuf);
+bool lab_is_own(struct dma_buf *dmabuf);
+
 int lab_forge(struct lab_xmap *x, u32 shape, struct device *dev);
 void lab_unforge(struct lab_xmap *x);
 
 int lab_export(struct lab_req *q);
 int lab_move(struct lab_req *q);
 int lab_cpu_access(struct lab_req *q, bool begin);
-bool lab_is_own(struct dma_buf *dmabuf);
 
 /* ---- importer.c, mapping.c ---- */
 
@@ -237,7 +242,7 @@ int lab_map_loop(struct lab_req *q);
 void lab_unmap_all(struct lab_att *a);
 void lab_forget_all(struct lab_att *a);
 
-/* ---- context.c, gpuvm.c ---- */
+/* ---- context.c, level2.c, gpuvm.c ---- */
 
 /* What dmabuf_lab_vm.ko brings; vm is its own. */
 struct lab_vm_ops {
