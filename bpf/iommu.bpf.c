@@ -74,7 +74,7 @@ static inline int on_iommu_map_exit(struct call *c)
 	if (!frame->mapping)
 		frame->mapping = next_id(ID_MAPPING);
 	if (frame->iommu_calls && (frame->iova_end != iova || frame->prot != prot))
-		send_iommu_run(frame);
+		send_gathered(frame);
 	if (!frame->iommu_calls) {
 		frame->domain = domain_id(domain, ~0u);
 		frame->iova = iova;
@@ -102,7 +102,7 @@ static inline int on_domain_attach_exit(struct call *c)
 	struct device *dev = (void *)c->arg[1];
 	struct iommu_group *group = READ(dev, iommu_group);
 	u32 group_id = group ? READ(group, id) : ~0u;
-	u32 device = device_id(dev, false);
+	u32 device = device_id(dev);
 	u32 old = group ? domain_id(READ(group, domain), group_id) : 0;
 	u32 id = domain_id(domain, group_id);
 	struct event *e = begin(EV_DOMAIN_ATTACH);

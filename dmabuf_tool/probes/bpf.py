@@ -13,11 +13,13 @@ import errno
 import functools
 import os
 import platform
+import signal
 import struct
 from pathlib import Path
 from typing import Final
 
 from dmabuf_tool.errors import ToolError
+from dmabuf_tool.probes.objects import MapSpec
 
 PROG_KPROBE, PROG_RAW_TRACEPOINT, PROG_TRACING = 2, 17, 26
 TRACE_FENTRY, TRACE_FEXIT = 24, 25
@@ -96,6 +98,51 @@ def _libbpf() -> ctypes.CDLL:
 @functools.cache
 def _libc() -> ctypes.CDLL:
     return ctypes.CDLL(None, use_errno=True)
+
+
+class _MapOptions(ctypes.Structure):
+    """struct bpf_map_create_opts (libbpf 1.0)."""
+
+    _fields_ = (
+        ("sz", ctypes.c_size_t),
+        ("btf_fd", ctypes.c_uint32),
+        ("btf_key_type_id", ctypes.c_uint32),
+        ("btf_value_type_id", ctypes.c_uint32),
+        ("btf_vmlinux_value_type_id", ctypes.c_uint32),
+        ("inner_map_fd", ctypes.c_uint32),
+        ("map_flags", ctypes.c_uint32),
+        ("map_extra", ctypes.c_uint64),
+        ("numa_node", ctypes.c_uint32),
+        ("map_ifindex", ctypes.c_uint32),
+    )
+
+
+MAP_RINGBUF: Final = 27
+
+
+def create_map(spec: MapSpec) -> int:
+    """Make a map; returns its fd. Raises LoadError."""
+    options = _MapOptions(sz=ctypes.sizeof(_MapOptions), map_flags=spec.flags)
+    ring = spec.kind == MAP_RINGBUF  # bcc speaks of keys and values where there are none
+    fd: int = _libbpf().bpf_map_create(
+        spec.kind,
+        spec.name[:15].encode(),
+        0 if ring else spec.key_size,
+        0 if ring else spec.value_size,
+        spec.max_entries,
+        ctypes.byref(options),
+    )
+    if fd < 0:
+        number = ctypes.get_errno()
+        raise LoadError(f"cannot make BPF map {spec.name} ({os.strerror(number)})", number)
+    return fd
+
+
+def die_with_parent() -> None:
+    """For a forked child: ignore Ctrl-C, which is the parent's to answer, and do not outlive it."""
+    signal.set_wakeup_fd(-1)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    _libc().prctl(1, signal.SIGKILL, 0, 0, 0)  # PR_SET_PDEATHSIG
 
 
 def load_program(

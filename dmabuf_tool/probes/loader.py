@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The loader: a forked child compiles with bcc, attaches, hands the fds over and is gone.
+"""The loader: a forked child compiles, attaches, hands the fds over and is gone.
 
 bcc brings LLVM (over 100 MB) into whoever imports it; the tracing process never does. The child
 sends one JSON message with the file descriptors of maps, programs and links and exits. All that
@@ -10,15 +10,12 @@ from __future__ import annotations
 
 import array
 import contextlib
-import ctypes
 import json
 import os
-import platform
 import select
 import signal
 import socket
 import sys
-import tempfile
 import traceback
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -26,11 +23,12 @@ from typing import Any, Final
 from dmabuf_tool.errors import ToolError
 from dmabuf_tool.kernel.btf import Btf
 from dmabuf_tool.probes import abilities, bpf, layout, plan, source
+from dmabuf_tool.probes.compiler import compile_units
+from dmabuf_tool.probes.objects import Compiled
 
 MAPS: Final = ("events", "chunks", "stats", "stacks")
 """The maps of bpf/ that user space reads."""
 
-_PR_SET_PDEATHSIG: Final = 1
 _ATTEMPTS: Final = 4
 """How often the plan is made again after a refusal before giving up."""
 
@@ -116,10 +114,7 @@ def start(options: source.Options, hooks: tuple[plan.Hook, ...] = plan.HOOKS) ->
         theirs.close()
         return Loading(pid, ours)
     ours.close()
-    # Ctrl-C is the parent's to answer, and nothing goes on without it.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.set_wakeup_fd(-1)
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    bpf.die_with_parent()
     _child(theirs, options, hooks)
     raise AssertionError("unreachable")
 
@@ -145,7 +140,7 @@ def _load(
 ) -> tuple[dict[str, Any], list[int]]:
     btf = Btf()
     can = abilities.probe(btf)
-    structs = layout.header(btf) if any(h.subject != "native" for h in hooks) else ""
+    structs = layout.header(btf)
     refused: set[tuple[str, str]] = set()
     for _ in range(_ATTEMPTS):
         ways = plan.resolve(can, btf.arity, btf.has_tracepoint, refused, hooks)
@@ -156,32 +151,26 @@ def _load(
                 f"this kernel allows neither fentry nor kprobes on {functions};"
                 " run 'dmabuf-tool doctor' for the reasons"
             )
-        module = _compile(*source.compose(ways, structs, options))
+        units = source.compose(ways, structs, options)
+        compiled = compile_units(units)
+        maps = {name: bpf.create_map(spec) for name, spec in compiled.maps.items()}
         try:
-            programs, links = _attach(module, btf)
+            programs, links = _attach(units, compiled, maps, btf)
         except _Refused as error:
             refused.add((error.way.function, error.way.method))
+            for fd in maps.values():
+                os.close(fd)
             continue
-        maps = [name for name in MAPS if name in module.maps]
+        shared = [name for name in MAPS if name in maps]
         message = {
             "ways": [way.to_json() for way in ways],
-            "maps": maps,
+            "maps": shared,
             "programs": list(programs),
             "has_dma_flags": "dma_flags" in btf.members("scatterlist"),
             "page_struct_size": btf.size_of("page") or 64,
         }
-        return message, [*(module.maps[m] for m in maps), *programs.values(), *links]
+        return message, [*(maps[name] for name in shared), *programs.values(), *links]
     raise ToolError("the kernel keeps refusing probes; run 'dmabuf-tool doctor' for the reasons")
-
-
-@dataclass(slots=True)
-class _Module:
-    """What bcc made of the text: bytecode by program, map fds by name."""
-
-    programs: list[source.Program]
-    code: dict[str, bytes]
-    maps: dict[str, int]
-    keep: Any  # bcc's object owns the maps until the fds are sent
 
 
 class _Refused(Exception):
@@ -190,54 +179,21 @@ class _Refused(Exception):
         self.way = way
 
 
-def _compile(text: str, programs: list[source.Program]) -> _Module:
-    """Compile with bcc and the stub headers.
-
-    Raises ToolError where bcc is missing or refuses the text.
-    """
-    os.environ["BCC_KERNEL_SOURCE"] = str(source.BPF_DIRECTORY / "include")
-    try:
-        from bcc import BPF
-    except ImportError as error:
-        raise ToolError(
-            "bcc's Python module is missing: install python3-bpfcc (Debian, Ubuntu) or"
-            " python3-bcc (Fedora, openSUSE); 'bcc' on PyPI is an unrelated package"
-        ) from error
-    target = {"x86_64": "x86", "aarch64": "arm64"}.get(platform.machine(), platform.machine())
-    flags = [f"-DPAGE_SIZE={os.sysconf('SC_PAGE_SIZE')}", f"-D__TARGET_ARCH_{target}", "-Wno-all"]
-    with tempfile.TemporaryFile() as log:
-        saved = os.dup(2)
-        os.dup2(log.fileno(), 2)
-        try:
-            module = BPF(text=text, cflags=flags)
-        except Exception as error:
-            log.seek(0)
-            words = log.read().decode("utf-8", "replace")
-            wrong = [line for line in words.splitlines() if "error" in line.lower()]
-            if os.environ.get("DMABUF_TOOL_DEBUG"):
-                os.write(saved, words.encode())
-            raise ToolError(
-                f"bcc cannot compile the probes: {wrong[0] if wrong else error}"
-            ) from error
-        finally:
-            os.dup2(saved, 2)
-            os.close(saved)
-    code = {p.name: bpf.patch_fetch_add(module.dump_func(p.name.encode())) for p in programs}
-    maps = {name: module.get_table(name.encode()).map_fd for name in MAPS if f"{name}," in text}
-    return _Module(programs, code, maps, module)
-
-
-def _attach(module: _Module, btf: Btf) -> tuple[dict[str, int], list[int]]:
+def _attach(
+    units: list[source.Unit], compiled: Compiled, maps: dict[str, int], btf: Btf
+) -> tuple[dict[str, int], list[int]]:
     """Load and attach every program.
 
     Raises _Refused for the first one the kernel turns down, with nothing left attached.
     """
     programs: dict[str, int] = {}
     links: list[int] = []
+    every = [program for unit in units for program in unit.programs]
     # Returns before entries: an entry without its return would leave a frame behind.
-    for program in sorted(module.programs, key=lambda p: not p.at_return):
+    for program in sorted(every, key=lambda p: not p.at_return):
         try:
-            fd = _load_one(program, module.code[program.name], btf)
+            code = compiled.programs[program.name].relocated(maps)
+            fd = _load_one(program, code, btf)
             programs[program.name] = fd
             links.append(_attach_one(program, fd))
         except bpf.LoadError as error:
@@ -250,26 +206,26 @@ def _attach(module: _Module, btf: Btf) -> tuple[dict[str, int], list[int]]:
 
 
 def _load_one(program: source.Program, code: bytes, btf: Btf) -> int:
-    way = program.way
-    if way.method == "fentry":
+    method = program.way.method
+    if method == "fentry":
         kind = bpf.TRACE_FEXIT if program.at_return else bpf.TRACE_FENTRY
-        btf_id = btf.function(way.function)
+        btf_id = btf.function(program.way.function)
         return bpf.load_program(bpf.PROG_TRACING, program.name, code, kind, btf_id)
-    if way.method == "kprobe_multi":
-        return bpf.load_program(bpf.PROG_KPROBE, program.name, code, bpf.TRACE_KPROBE_MULTI)
-    kind = bpf.PROG_RAW_TRACEPOINT if way.method == "raw_tracepoint" else bpf.PROG_KPROBE
-    return bpf.load_program(kind, program.name, code)
+    if method == "raw_tracepoint":
+        return bpf.load_program(bpf.PROG_RAW_TRACEPOINT, program.name, code)
+    attach_type = bpf.TRACE_KPROBE_MULTI if method == "kprobe_multi" else 0
+    return bpf.load_program(bpf.PROG_KPROBE, program.name, code, attach_type)
 
 
 def _attach_one(program: source.Program, fd: int) -> int:
-    way = program.way
-    if way.method == "fentry":
+    method, function = program.way.method, program.way.function
+    if method == "fentry":
         return bpf.attach_tracing(fd)
-    if way.method == "raw_tracepoint":
-        return bpf.attach_raw_tracepoint(fd, way.function)
-    if way.method == "kprobe_multi":
-        return bpf.attach_kprobe_multi(fd, way.function, program.at_return)
-    return bpf.attach_kprobe(fd, way.function, program.at_return)
+    if method == "raw_tracepoint":
+        return bpf.attach_raw_tracepoint(fd, function)
+    if method == "kprobe_multi":
+        return bpf.attach_kprobe_multi(fd, function, program.at_return)
+    return bpf.attach_kprobe(fd, function, program.at_return)
 
 
 def _send(channel: socket.socket, message: dict[str, Any], fds: list[int]) -> None:

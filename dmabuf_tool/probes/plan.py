@@ -35,23 +35,23 @@ class Hook:
 
 
 HOOKS: Final = (
-    Hook("export", "dmabuf", ("dma_buf_export",), False, True, "births of buffers"),
-    Hook("release", "dmabuf", ("dma_buf_release",), True, False, "ends of buffers"),
+    Hook("export", "buffer", ("dma_buf_export",), False, True, "births of buffers"),
+    Hook("release", "buffer", ("dma_buf_release",), True, False, "ends of buffers"),
     # dma_buf_attach() jumps to dma_buf_dynamic_attach() in every kernel: hooked once.
     Hook(
         "attach",
-        "dmabuf",
+        "attach",
         ("dma_buf_dynamic_attach",),
         True,
         True,
         "attachments",
         required=True,
     ),
-    Hook("detach", "dmabuf", ("dma_buf_detach",), True, True, "detaches", required=True),
+    Hook("detach", "attach", ("dma_buf_detach",), True, True, "detaches", required=True),
     # dma_buf_map_attachment_unlocked() (6.2) calls dma_buf_map_attachment(): counted once.
     Hook(
         "map",
-        "dmabuf",
+        "map",
         ("dma_buf_map_attachment",),
         True,
         True,
@@ -60,30 +60,30 @@ HOOKS: Final = (
     ),
     Hook(
         "unmap",
-        "dmabuf",
+        "map",
         ("dma_buf_unmap_attachment",),
         True,
         True,
         "ends of level-1 mappings",
         required=True,
     ),
-    Hook("pin", "dmabuf", ("dma_buf_pin",), False, True, "pins"),
-    Hook("unpin", "dmabuf", ("dma_buf_unpin",), True, False, "unpins"),
-    Hook("cpu_begin", "dmabuf", ("dma_buf_begin_cpu_access",), False, True, "CPU access"),
-    Hook("cpu_end", "dmabuf", ("dma_buf_end_cpu_access",), False, True, "ends of CPU access"),
+    Hook("pin", "buffer", ("dma_buf_pin",), False, True, "pins"),
+    Hook("unpin", "buffer", ("dma_buf_unpin",), True, False, "unpins"),
+    Hook("cpu_begin", "buffer", ("dma_buf_begin_cpu_access",), False, True, "CPU access"),
+    Hook("cpu_end", "buffer", ("dma_buf_end_cpu_access",), False, True, "ends of CPU access"),
     Hook(
         "invalidate",
-        "dmabuf",
+        "buffer",
         # Linux 7.1: 95308225e5ba renamed dma_buf_move_notify().
         ("dma_buf_invalidate_mappings", "dma_buf_move_notify"),
         True,
         False,
         "moves of buffers",
     ),
-    Hook("device_gone", "dmabuf", ("device_del",), True, False, "removals of devices"),
+    Hook("device_gone", "attach", ("device_del",), True, False, "removals of devices"),
     Hook(
         "dma_map_sg",
-        "dmabuf",
+        "map",
         ("__dma_map_sg_attrs",),
         False,
         True,

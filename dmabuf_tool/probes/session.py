@@ -20,15 +20,13 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from dmabuf_tool.probes import bpf, maps
+from dmabuf_tool.probes import bpf, maps, pages
 from dmabuf_tool.probes.loader import Loaded
 from dmabuf_tool.probes.namer import Namer
 from dmabuf_tool.probes.ring import ChunkRing, EventRing
 from dmabuf_tool.probes.source import Options
 from dmabuf_tool.schema import (
     EVENT,
-    PAGE_NONE,
-    PAGE_UNKNOWN,
     SEGMENT,
     TABLE,
     Batch,
@@ -81,6 +79,7 @@ class Session:
         self._losses = Losses()
         self._counted_ns = 0
         self._flags_known = loaded.has_dma_flags
+        self._pages = pages.find(loaded.page_struct_size)
         self.ways = loaded.ways
         self.dropped_iommu = 0
         """iommu_map and iommu_unmap calls that were not ours, counted and left in the kernel."""
@@ -187,8 +186,7 @@ class Session:
     def _normalize(self, raw: NDArray[np.uint64]) -> NDArray[Any]:
         """struct scatterlist as SEGMENT, shape (m,), without pointers."""
         segments = np.ascontiguousarray(raw).view(SEGMENT).reshape(len(raw))
-        pointers = segments["page"] & ~np.uint64(3)
-        segments["page"] = np.where(pointers == 0, np.uint64(PAGE_NONE), np.uint64(PAGE_UNKNOWN))
+        segments["page"] = self._pages.physical(segments["page"] & ~np.uint64(3))
         if not self._flags_known:
             segments["dma_flags"] = 0  # padding, up to 6.2 without P2PDMA
         return segments

@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""One C text for bcc: options, kernel structs, the contract, the subjects, and the programs.
+"""C texts for bcc: options, kernel structs, the contract, the subjects, and the programs.
 
 bcc rewrites map accesses only in its main file, so the files of bpf/ are put into one text, with
 `#line` so that messages name the right place. Around the handlers of each hook, programs are
-written for the method the plan chose.
+written for the method the plan chose. Subjects are grouped into units that are compiled side by
+side; maps of one name are one map.
 """
 
 from __future__ import annotations
@@ -140,20 +141,61 @@ def bpf_file(name: str) -> str:
     return (BPF_DIRECTORY / name).read_text()
 
 
-def compose(ways: Iterable[Way], layout: str, options: Options) -> tuple[str, list[Program]]:
-    """The C text for these ways, and the programs in it."""
-    ways = [way for way in ways if way.method != "missing"]
+SUBJECTS: Final[dict[str, tuple[str, ...]]] = {
+    "buffer": ("buffer.bpf.c",),
+    "attach": ("attachment.bpf.h", "table.bpf.h", "attach.bpf.c"),
+    "map": ("attachment.bpf.h", "table.bpf.h", "map.bpf.c"),
+    "iommu": ("iommu.bpf.c",),
+}
+"""The files of a subject, beyond those that every subject is built on."""
+
+_COMMON: Final = ("core.bpf.h", "frames.bpf.h", "objects.bpf.h")
+
+UNITS: Final = (("map", "buffer"), ("attach", "iommu"))
+"""Subjects compiled together: two texts, of about the same length, for two processors."""
+
+
+@dataclass(frozen=True, slots=True)
+class Unit:
+    """One text for the compiler and the programs in it."""
+
+    text: str
+    programs: tuple[Program, ...]
+
+    @property
+    def names(self) -> list[str]:
+        """Names of the programs."""
+        return [program.name for program in self.programs]
+
+
+def compose(ways: Iterable[Way], layout: str, options: Options) -> list[Unit]:
+    """The texts for these ways; subjects that no unit names are a unit each."""
+    present = [way for way in ways if way.method != "missing"]
+    subjects = dict.fromkeys(way.hook.subject for way in present)
+    grouped = {subject for unit in UNITS for subject in unit}
+    units = [*UNITS, *((subject,) for subject in subjects if subject not in grouped)]
+    numbers = {way: number for number, way in enumerate(present)}
+    return [
+        _unit({way: numbers[way] for way in present if way.hook.subject in unit}, layout, options)
+        for unit in units
+        if not subjects.keys().isdisjoint(unit)
+    ]
+
+
+def _unit(ways: dict[Way, int], layout: str, options: Options) -> Unit:
+    """One text. `ways` have numbers that are unique over all units: they key saved calls."""
     parts = [f"#define {name} {value}\n" for name, value in options.defines().items()]
     parts.append(layout)
-    files = ["events.h", "core.bpf.h"]
+    files = ["events.h", *_COMMON]
     if any(way.method in KPROBES for way in ways):
         files.append("kprobe.bpf.h")
-    files += [f"{subject}.bpf.c" for subject in dict.fromkeys(w.hook.subject for w in ways)]
-    for name in files:
+    for subject in dict.fromkeys(way.hook.subject for way in ways):
+        files += SUBJECTS.get(subject, (f"{subject}.bpf.c",))
+    for name in dict.fromkeys(files):
         parts.append(f'#line 1 "{name}"\n{bpf_file(name)}')
     programs = []
-    for number, way in enumerate(ways):
+    for way, number in ways.items():
         for program, text in _programs_of(number, way):
             programs.append(program)
             parts.append(text)
-    return "\n".join(parts), programs
+    return Unit("\n".join(parts), tuple(programs))

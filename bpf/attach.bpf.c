@@ -1,0 +1,174 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Attachments: attach with the limits of the device and the importer's call stack; detach, which
+ * up to 6.14 ends the exporter's cached mapping; removal of devices.
+ */
+
+static inline int on_attach_entry(struct call *c)
+{
+	struct frame *frame = push_frame(FRAME_ATTACH, c->arg[0]);
+
+	if (!frame)
+		return 0;
+	frame->device_ptr = c->arg[1];
+	frame->attachment = next_id(ID_ATTACHMENT);
+	return 0;
+}
+
+static inline void send_buffer_name(struct dma_buf *d, struct buffer *b)
+{
+	const char *name = READ(d, name);
+
+	if (!name || b->name == (u64)name)
+		return;
+	b->name = (u64)name;
+	send_name(EV_NAME_BUFFER, b->id, 0, name);
+}
+
+static inline int on_attach_exit(struct call *c)
+{
+	struct dma_buf *d = (void *)c->arg[0];
+	struct device *dev = (void *)c->arg[1];
+	struct dma_buf_attach_ops *ops = (void *)c->arg[2];
+	struct dma_buf_attachment *at = (void *)c->ret;
+	struct frame *frame = pop_frame(FRAME_ATTACH, c->arg[0]);
+	struct attachment fresh = {};
+	struct buffer *b = buffer_of(d);
+	u64 key = c->ret;
+	struct event *e;
+
+	if (b) {
+		fresh.buffer = b->id;
+		send_buffer_name(d, b);
+	}
+	fresh.device = describe_device(dev);
+	fresh.framed = is_framed(dev, d);
+	fresh.id = frame ? frame->attachment : next_id(ID_ATTACHMENT);
+	if (frame) {		/* not known at entry, when a dynamic attach maps */
+		frame->buffer = fresh.buffer;
+		frame->device = fresh.device;
+		send_gathered(frame);
+	}
+	if (!IS_ERR(at) && attachments.update(&key, &fresh))
+		count(ST_UNTRACKED, 1);
+	e = begin(EV_ATTACH);
+	if (!e)
+		return 0;
+	e->buffer = fresh.buffer;
+	e->attachment = fresh.id;
+	e->device = fresh.device;
+	e->stack = kernel_stack(c);
+	if (frame)
+		e->duration_ns = e->ts_ns - frame->start_ns;
+	if (ops) {
+		e->flags |= EF_DYNAMIC;
+		if (READ(ops, allow_peer2peer))
+			e->flags |= EF_ALLOW_PEER2PEER;
+	}
+	if (exporter_pins(d))
+		e->flags |= EF_EXPORTER_PINS;
+	if (IS_ERR(at))
+		e->result = (s64)c->ret;
+	else if (READ(at, peer2peer))
+		e->flags |= EF_PEER2PEER;
+	describe_buffer(e, d);
+	submit(e);
+
+#ifdef HAVE_DMA_BUF_ATTACHMENT_SGT
+	/*
+	 * Up to 6.14 a dynamic exporter with a static importer, or the reverse, is mapped here,
+	 * inside attach; no map call follows before the importer's own, which gets this table.
+	 */
+	if (!IS_ERR(at)) {
+		struct sg_table *table = READ(at, sgt);
+		struct table_facts facts = { .flags = EF_IN_ATTACH };
+
+		if (!table)
+			return 0;
+		read_table(&facts, table);
+		facts.mapping = frame && frame->mapping ? frame->mapping : next_id(ID_MAPPING);
+		key = (u64)table;
+		struct mapping in_attach = { .id = facts.mapping, .attachment = fresh.id };
+		if (mappings.update(&key, &in_attach))
+			count(ST_UNTRACKED, 1);
+		send_table(&facts, READ(table, sgl), SLOT_ATTACH);
+		e = begin(EV_MAP);
+		if (!e)
+			return 0;
+		e->buffer = fresh.buffer;
+		e->attachment = fresh.id;
+		e->device = fresh.device;
+		e->map.size = READ(d, size);
+		e->map.direction = READ(at, dir);
+		fill_table(e, &facts);
+		submit(e);
+	}
+#endif
+	return 0;
+}
+
+static inline int on_detach_entry(struct call *c)
+{
+	struct dma_buf *d = (void *)c->arg[0];
+	u64 key = c->arg[1];
+	struct dma_buf_attachment *at = (void *)key;
+	struct attachment *a = attachments.lookup(&key);
+	struct frame *frame;
+	struct event *e;
+
+	e = begin(EV_DETACH);
+	if (e) {
+		every_stack(e, c);
+		e->buf.size = READ(d, size);
+		e->buf.ino = inode_number(d);
+		if (a) {
+			e->buffer = a->buffer;
+			e->attachment = a->id;
+			e->device = a->device;
+		}
+		if (!a || a->preexisting)
+			e->flags |= EF_PREEXISTING;
+#ifdef HAVE_DMA_BUF_ATTACHMENT_SGT
+		u64 table = (u64)READ(at, sgt);
+		if (table) {
+			e->flags |= EF_IN_ATTACH;	/* the cached table is unmapped in here */
+			mappings.delete(&table);
+		}
+#endif
+		submit(e);
+	}
+	if (a && a->framed) {
+		frame = push_frame(FRAME_DETACH, key);
+		if (frame) {
+			frame->device_ptr = (u64)READ(at, dev);
+			frame->buffer = a->buffer;
+			frame->attachment = a->id;
+			frame->device = a->device;
+		}
+	}
+	attachments.delete(&key);
+	return 0;
+}
+
+static inline int on_detach_exit(struct call *c)
+{
+	pop_frame(FRAME_DETACH, c->arg[1]);
+	return 0;
+}
+
+static inline int on_device_gone_entry(struct call *c)
+{
+	u64 key = c->arg[0];
+	u32 *id = devices.lookup(&key);
+	struct event *e;
+
+	if (!id)
+		return 0;
+	e = begin(EV_DEVICE_GONE);
+	if (e) {
+		e->device = *id;
+		submit(e);
+	}
+	devices.delete(&key);
+	return 0;
+}

@@ -1,0 +1,142 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * A buffer's life and use: export and release, pins, CPU access, invalidation. What begins is told
+ * at return, what ends at entry, while the objects can still be read.
+ */
+
+static inline int on_export_exit(struct call *c)
+{
+	struct dma_buf *d = (void *)c->ret;
+	struct buffer fresh = {};
+	u64 key = c->ret;
+	struct event *e;
+
+	if (!IS_ERR(d)) {
+		fresh.id = next_id(ID_BUFFER);
+		if (buffers.update(&key, &fresh)) {
+			count(ST_UNTRACKED, 1);
+			fresh.id = 0;
+		}
+	}
+	e = begin(EV_EXPORT);
+	if (!e)
+		return 0;
+	every_stack(e, c);
+	e->buffer = fresh.id;
+	if (IS_ERR(d)) {
+		struct dma_buf_export_info *info = (void *)c->arg[0];
+		const char *exporter = READ(info, exp_name);
+
+		e->result = (s64)c->ret;
+		e->buf.size = READ(info, size);
+		bpf_probe_read_kernel_str(e->buf.exporter, sizeof(e->buf.exporter), exporter);
+	} else {
+		describe_buffer(e, d);
+	}
+	submit(e);
+	return 0;
+}
+
+static inline int on_release_entry(struct call *c)
+{
+	struct dentry *dentry = (void *)c->arg[0];
+	struct dma_buf *d = READ(dentry, d_fsdata);
+	struct inode *inode;
+	u64 key = (u64)d;
+	struct buffer *b;
+	struct event *e;
+
+	if (!d)		/* a failed export: dma_buf_export() undoes itself */
+		return 0;
+	b = buffers.lookup(&key);
+	e = begin(EV_RELEASE);
+	if (e) {
+		every_stack(e, c);
+		e->buffer = b ? b->id : 0;
+		if (!b || b->preexisting)
+			e->flags = EF_PREEXISTING;
+		e->buf.size = READ(d, size);
+		/* The file is gone by now (d->file dangles); the dentry knows its inode. */
+		inode = READ(dentry, d_inode);
+		e->buf.ino = inode ? READ(inode, i_ino) : 0;
+		bpf_probe_read_kernel_str(e->buf.exporter, sizeof(e->buf.exporter),
+					  READ(d, exp_name));
+		submit(e);
+	}
+	buffers.delete(&key);
+	return 0;
+}
+
+static inline int send_attachment_event(struct call *c, int kind, int result)
+{
+	struct dma_buf_attachment *at = (void *)c->arg[0];
+	u64 key = c->arg[0];
+	struct attachment *a = attachments.lookup(&key);
+	struct event *e = begin(kind);
+
+	if (!e)
+		return 0;
+	every_stack(e, c);
+	e->result = result;
+	e->map.size = READ(READ(at, dmabuf), size);
+	if (a) {
+		e->buffer = a->buffer;
+		e->attachment = a->id;
+		e->device = a->device;
+	}
+	if (!a || a->preexisting)
+		e->flags = EF_PREEXISTING;
+	/*
+	 * Without CONFIG_DMABUF_MOVE_NOTIFY (up to 6.14) the core pins for every map, through the
+	 * exporter's op, and unpins for every unmap through dma_buf_unpin().
+	 */
+	if (frame_of())
+		e->flags |= EF_INSIDE;
+	submit(e);
+	return 0;
+}
+
+static inline int on_pin_exit(struct call *c)
+{
+	return send_attachment_event(c, EV_PIN, c->ret);
+}
+
+static inline int on_unpin_entry(struct call *c)
+{
+	return send_attachment_event(c, EV_UNPIN, 0);
+}
+
+static inline int send_buffer_event(struct call *c, int kind, int result, u32 direction)
+{
+	struct dma_buf *d = (void *)c->arg[0];
+	struct buffer *b = buffer_of(d);
+	struct event *e = begin(kind);
+
+	if (!e)
+		return 0;
+	every_stack(e, c);
+	e->result = result;
+	e->map.direction = direction;
+	e->map.size = READ(d, size);
+	if (b)
+		e->buffer = b->id;
+	if (!b || b->preexisting)
+		e->flags = EF_PREEXISTING;
+	submit(e);
+	return 0;
+}
+
+static inline int on_cpu_begin_exit(struct call *c)
+{
+	return send_buffer_event(c, EV_CPU_BEGIN, c->ret, c->arg[1]);
+}
+
+static inline int on_cpu_end_exit(struct call *c)
+{
+	return send_buffer_event(c, EV_CPU_END, c->ret, c->arg[1]);
+}
+
+static inline int on_invalidate_entry(struct call *c)
+{
+	return send_buffer_event(c, EV_INVALIDATE, 0, 3);
+}

@@ -1,0 +1,206 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Identity: kernel pointers are reused and must not leak, so every object gets an id at first
+ * sight, kept here until its end, and is described then.
+ */
+
+struct buffer {
+	u32 id;
+	u32 preexisting;
+	u64 name;		/* the dma_buf's name pointer when it was last sent */
+};
+
+struct attachment {
+	u32 id;
+	u32 buffer;
+	u32 device;
+	u32 framed;		/* unmap and detach may call what is hooked: IOMMU, unpin */
+	u32 preexisting;
+	u32 spare;
+};
+
+struct mapping {
+	u32 id;
+	u32 attachment;
+};
+
+BPF_TABLE("hash", u64, struct buffer, buffers, 65536);
+BPF_TABLE("hash", u64, struct attachment, attachments, 65536);
+BPF_TABLE("hash", u64, struct mapping, mappings, 131072);
+BPF_TABLE("hash", u64, u32, devices, 8192);
+BPF_TABLE("hash", u64, u32, domains, 16384);
+
+static inline struct iommu_domain *domain_of(struct device *dev)
+{
+	struct iommu_group *group = READ(dev, iommu_group);
+
+	return group ? READ(group, domain) : NULL;
+}
+
+/* The id of an IOMMU domain; one seen for the first time is described. */
+static inline u32 domain_id(struct iommu_domain *domain, u32 group)
+{
+	u64 key = (u64)domain;
+	u32 *known, id;
+	struct event *e;
+
+	if (!domain)
+		return 0;
+	known = domains.lookup(&key);
+	if (known)
+		return *known;
+	id = next_id(ID_DOMAIN);
+	if (domains.update(&key, &id)) {
+		count(ST_UNTRACKED, 1);
+		return 0;
+	}
+	e = begin(EV_DOMAIN);
+	if (!e)
+		return id;
+	e->domain = id;
+	e->dom.group = group;
+	e->dom.type = READ(domain, type);
+	e->dom.pgsize_bitmap = READ(domain, pgsize_bitmap);
+	e->dom.aperture_start = READ(domain, geometry_aperture_start);
+	e->dom.aperture_end = READ(domain, geometry_aperture_end);
+	submit(e);
+	return id;
+}
+
+static inline int is_coherent(struct device *dev)
+{
+#if defined(DEVICE_DMA_COHERENT_MASK)
+	/* A bit field on architectures that can be non-coherent, up to 7.1. */
+	u8 byte = 0;
+
+	bpf_probe_read_kernel(&byte, 1, (u8 *)dev + DEVICE_DMA_COHERENT_BYTE);
+	return !!(byte & DEVICE_DMA_COHERENT_MASK);
+#elif defined(DEV_FLAG_DMA_COHERENT) && !defined(__TARGET_ARCH_x86)
+	/* From 7.2 a bit of device.flags[]. */
+	return !!(READ(dev, flags) & (1UL << DEV_FLAG_DMA_COHERENT));
+#else
+	return 1;	/* x86 has no such flag: always coherent */
+#endif
+}
+
+/* The id of a device; at first sight its names go ahead. */
+static inline u32 device_id(struct device *dev)
+{
+	struct device_driver *driver;
+	struct bus_type *bus;
+	const char *names[3];	/* in the order of EV_NAME_DEVICE, _DRIVER, _BUS */
+	u64 key = (u64)dev;
+	u32 *known, id;
+	int i;
+
+	if (!dev)
+		return 0;
+	known = devices.lookup(&key);
+	if (known)
+		return *known;
+	id = next_id(ID_DEVICE);
+	if (devices.update(&key, &id)) {
+		count(ST_UNTRACKED, 1);
+		return 0;
+	}
+	driver = READ(dev, driver);
+	bus = READ(dev, bus);
+	names[0] = READ(dev, kobj_name);
+	names[1] = driver ? READ(driver, name) : NULL;
+	names[2] = bus ? READ(bus, name) : NULL;
+	for (i = 0; i < 3; i++) {
+		KEEP_LOOP(i);
+		send_name(EV_NAME_DEVICE + i, 0, id, names[i]);
+	}
+	return id;
+}
+
+/* A device with its limits, as they are now: a driver may change them until it attaches. */
+static inline u32 describe_device(struct device *dev)
+{
+	struct device_dma_parameters *parms;
+	struct iommu_domain *domain = NULL;
+	struct iommu_group *group;
+	u32 id = device_id(dev), group_id = ~0u, domain_no = 0;
+	struct event *e;
+	u64 *mask;
+
+	if (!id)
+		return 0;
+	group = READ(dev, iommu_group);
+	if (group) {
+		group_id = READ(group, id);
+		domain = READ(group, domain);
+		domain_no = domain_id(domain, group_id);
+	}
+	e = begin(EV_DEVICE);
+	if (!e)
+		return id;
+	e->device = id;
+	e->attachment = group_id;
+	e->domain = domain_no;
+	mask = READ(dev, dma_mask);
+	if (mask) {
+		e->flags |= EF_HAS_MASK;
+		bpf_probe_read_kernel(&e->dev.dma_mask, sizeof(u64), mask);
+	}
+	e->dev.coherent_dma_mask = READ(dev, coherent_dma_mask);
+	e->dev.bus_dma_limit = READ(dev, bus_dma_limit);
+	parms = READ(dev, dma_parms);
+	if (parms) {
+		e->flags |= EF_HAS_PARMS;
+		e->dev.max_segment_size = READ(parms, max_segment_size);
+		e->dev.min_align_mask = READ(parms, min_align_mask);
+		e->dev.segment_boundary_mask = READ(parms, segment_boundary_mask);
+	}
+	if (is_coherent(dev))
+		e->flags |= EF_COHERENT;
+	if (domain && (READ(domain, type) & IOMMU_DOMAIN_DMA_API))
+		e->flags |= EF_TRANSLATED;
+	submit(e);
+	return id;
+}
+
+static inline u64 inode_number(struct dma_buf *d)
+{
+	struct file *file = READ(d, file);
+	struct inode *inode = file ? READ(file, f_inode) : NULL;
+
+	return inode ? READ(inode, i_ino) : 0;
+}
+
+static inline void describe_buffer(struct event *e, struct dma_buf *d)
+{
+	const char *exporter = READ(d, exp_name);
+
+	e->buf.size = READ(d, size);
+	e->buf.ino = inode_number(d);
+	if (bpf_probe_read_kernel_str(e->buf.exporter, sizeof(e->buf.exporter), exporter) ==
+	    sizeof(e->buf.exporter))
+		e->flags |= EF_CUT;
+}
+
+/* The id of a buffer. One that was never seen exported is older than the trace. */
+static inline struct buffer *buffer_of(struct dma_buf *d)
+{
+	u64 key = (u64)d;
+	struct buffer *known = buffers.lookup(&key);
+	struct buffer fresh = { .preexisting = 1 };
+	struct event *e;
+
+	if (known)
+		return known;
+	fresh.id = next_id(ID_BUFFER);
+	if (buffers.update(&key, &fresh)) {
+		count(ST_UNTRACKED, 1);
+		return NULL;
+	}
+	e = begin(EV_BUFFER);
+	if (e) {
+		e->buffer = fresh.id;
+		e->flags = EF_PREEXISTING;
+		describe_buffer(e, d);
+		submit(e);
+	}
+	return buffers.lookup(&key);
+}

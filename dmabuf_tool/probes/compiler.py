@@ -1,0 +1,165 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""From C to BPF instructions, with bcc; the only file that imports it.
+
+bcc is used as a compiler only: its stub of kernel headers is bpf/include, the maps it makes are
+thrown away and their places in the code are remembered by name. Units are compiled side by side,
+each in a process of its own, because LLVM takes most of a start.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import json
+import os
+import platform
+import struct
+import sys
+import tempfile
+import traceback
+from collections.abc import Sequence
+from typing import Any, Final
+
+from dmabuf_tool.errors import ToolError
+from dmabuf_tool.probes import bpf, objects
+from dmabuf_tool.probes.objects import Code, Compiled, MapSpec
+from dmabuf_tool.probes.source import BPF_DIRECTORY, Unit
+
+_LD_IMM64: Final = 0x18
+_PSEUDO_MAP_FD: Final = 1
+_TARGETS: Final = {"x86_64": "x86", "aarch64": "arm64"}
+
+
+def compile_units(units: Sequence[Unit]) -> Compiled:
+    """Compile what the cache does not have, all units at once.
+
+    Raises ToolError where bcc is missing or refuses the text.
+    """
+    result = Compiled()
+    running = []
+    for unit in units:
+        known = objects.load(objects.key_of(unit.text))
+        if known is not None:
+            result.add(known)
+        else:
+            running.append((unit, *_start(unit)))
+    # Take every answer before any is judged: no child is left behind.
+    answers = [(unit, _answer(reader, pid)) for unit, reader, pid in running]
+    for unit, answer in answers:
+        if "error" in answer:
+            raise ToolError(answer["error"])
+        compiled = Compiled.from_json(answer)
+        objects.store(objects.key_of(unit.text), compiled)
+        result.add(compiled)
+    return result
+
+
+def _start(unit: Unit) -> tuple[int, int]:
+    """Fork a compiler; returns the pipe its answer comes through, and its pid."""
+    reader, writer = os.pipe2(os.O_CLOEXEC)
+    pid = os.fork()
+    if pid:
+        os.close(writer)
+        return reader, pid
+    try:
+        bpf.die_with_parent()
+        try:
+            answer = compile_one(unit.text, unit.names).to_json()
+        except ToolError as error:
+            answer = {"error": str(error)}
+        except Exception:
+            traceback.print_exc()
+            raise
+        with open(writer, "w", encoding="ascii") as pipe:
+            json.dump(answer, pipe)
+    finally:
+        os._exit(0)
+
+
+def _answer(reader: int, pid: int) -> dict[str, Any]:
+    with open(reader, encoding="ascii") as pipe:
+        text = pipe.read()
+    os.waitpid(pid, 0)
+    if not text:
+        return {"error": "the compiler died (out of memory?)"}
+    answer: dict[str, Any] = json.loads(text)
+    return answer
+
+
+def compile_one(text: str, names: Sequence[str]) -> Compiled:
+    """Compile one text here and now; `names` are the programs wanted of it.
+
+    Raises ToolError.
+    """
+    os.environ["BCC_KERNEL_SOURCE"] = str(BPF_DIRECTORY / "include")
+    try:
+        from bcc import BPF
+        from bcc.libbcc import lib
+    except ImportError as error:
+        raise ToolError(
+            "bcc's Python module is missing: install python3-bpfcc (Debian, Ubuntu) or"
+            " python3-bcc (Fedora, openSUSE); 'bcc' on PyPI is an unrelated package"
+        ) from error
+    target = _TARGETS.get(platform.machine(), platform.machine())
+    flags = [f"-DPAGE_SIZE={os.sysconf('SC_PAGE_SIZE')}", f"-D__TARGET_ARCH_{target}", "-Wno-all"]
+    with tempfile.TemporaryFile() as log, _stderr_to(log.fileno()):
+        try:
+            module = BPF(text=text, cflags=flags)
+        except Exception as error:
+            log.seek(0)
+            words = log.read().decode("utf-8", "replace")
+            raise ToolError(f"bcc cannot compile the probes: {_first_error(words) or error}") from (
+                error
+            )
+    specs = _map_specs(lib, module.module)
+    programs = {
+        name: _code(bpf.patch_fetch_add(module.dump_func(name.encode())), specs) for name in names
+    }
+    return Compiled(programs, {spec.name: spec for spec in specs.values()})
+
+
+@contextlib.contextmanager
+def _stderr_to(fd: int) -> Any:
+    """bcc writes its messages to file descriptor 2."""
+    sys.stderr.flush()
+    saved = os.dup(2)
+    os.dup2(fd, 2)
+    try:
+        yield
+    finally:
+        os.dup2(saved, 2)
+        os.close(saved)
+
+
+def _first_error(words: str) -> str:
+    return next((line for line in words.splitlines() if "error" in line.lower()), "")
+
+
+def _map_specs(lib: Any, module: Any) -> dict[int, MapSpec]:
+    """The maps bcc made, by fd."""
+    specs = {}
+    for index in range(lib.bpf_num_tables(ctypes.c_void_p(module))):
+
+        def ask(function: Any, index: int = index, kind: Any = ctypes.c_size_t) -> Any:
+            function.restype = kind
+            return function(ctypes.c_void_p(module), ctypes.c_size_t(index))
+
+        specs[ask(lib.bpf_table_fd_id, kind=ctypes.c_int)] = MapSpec(
+            name=ask(lib.bpf_table_name, kind=ctypes.c_char_p).decode(),
+            kind=ask(lib.bpf_table_type_id, kind=ctypes.c_int),
+            key_size=ask(lib.bpf_table_key_size_id),
+            value_size=ask(lib.bpf_table_leaf_size_id),
+            max_entries=ask(lib.bpf_table_max_entries_id),
+            flags=ask(lib.bpf_table_flags_id, kind=ctypes.c_int),
+        )
+    return specs
+
+
+def _code(instructions: bytes, specs: dict[int, MapSpec]) -> Code:
+    """Remember which instructions load which map."""
+    maps = {}
+    for index in range(0, len(instructions) // 8):
+        opcode, registers, _, value = struct.unpack_from("<BBhi", instructions, index * 8)
+        if opcode == _LD_IMM64 and registers >> 4 == _PSEUDO_MAP_FD:
+            maps[index] = specs[value].name
+    return Code(instructions, maps)
