@@ -11,11 +11,13 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from dmabuf_tool.cli.output import format_options, is_plain, write_json
+from dmabuf_tool.cli.settings import engine, judging_options
 from dmabuf_tool.errors import UsageError
 
 if TYPE_CHECKING:
     from dmabuf_tool.render.report import Capture
     from dmabuf_tool.rules.base import Severity
+    from dmabuf_tool.rules.engine import Engine
 
 _SEVERITIES = ["info", "warning", "error"]
 FINDINGS_STATUS = 3
@@ -44,6 +46,7 @@ FINDINGS_STATUS = 3
     type=click.Choice(_SEVERITIES),
     help="Exit with status 3 if a finding is as bad or worse.",
 )
+@judging_options
 @format_options
 def command(
     files: tuple[Path, ...],
@@ -51,6 +54,8 @@ def command(
     min_severity: str,
     only: tuple[str, ...],
     fail_on: str | None,
+    constraints: Path | None,
+    thresholds: tuple[str, ...],
     output_format: str,
 ) -> int:
     """Report what captures of 'dmabuf-tool trace -o' hold: findings first, then tables.
@@ -68,7 +73,7 @@ def command(
                 f"no finding is called '{wanted}'; those there are: {', '.join(sorted(known))}"
             )
     least = Severity[min_severity.upper()]
-    captures = [read(file, only, least) for file in files]
+    captures = [read(file, engine(constraints, thresholds), only, least) for file in files]
     document = report.document(captures)
     if output_format == "json":
         write_json(document)
@@ -80,14 +85,12 @@ def command(
     return 0
 
 
-def read(file: Path, only: tuple[str, ...], least: Severity) -> Capture:
+def read(file: Path, engine: Engine, only: tuple[str, ...], least: Severity) -> Capture:
     """Read a capture through the model and the rules. Raises ToolError."""
     from dmabuf_tool.capture.reader import open_capture
     from dmabuf_tool.cli.progress import Progress
     from dmabuf_tool.render.report import Capture
-    from dmabuf_tool.rules.engine import Engine
 
-    engine = Engine()
     with open_capture(file) as reader, Progress(f"reading {file.name}", reader.size) as bar:
         for batch in reader.batches():
             engine.feed(batch)

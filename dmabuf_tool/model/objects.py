@@ -62,6 +62,8 @@ class Buffer:
     """Device -> how often it attached, and when."""
     attached: dict[int, Attachment] = field(default_factory=dict)
     """The live ones, by id."""
+    together: tuple[Site, ...] = ()
+    """Sites of the attachments there were right after the newest attach."""
     devices: set[int] = field(default_factory=set)
     processes: set[int] = field(default_factory=set)
 

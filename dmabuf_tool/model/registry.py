@@ -258,6 +258,7 @@ class Registry:
                 one.site for one in buffer.attached.values() if not one.detached_ns
             )
             attachment.tighter = tighter(site, attachment.others)
+            buffer.together = (*attachment.others, site)
             buffer.attachments += 1
             buffer.attached[attachment.id] = attachment
             _count_import(buffer, attachment)

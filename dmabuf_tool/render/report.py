@@ -13,10 +13,11 @@ from typing import Any, Final
 
 import numpy as np
 
-from dmabuf_tool.model.constraints import NO_GROUP, Source, effective
+from dmabuf_tool.model.constraints import NO_GROUP, NO_LIMIT, Effective, Source, effective
 from dmabuf_tool.model.frameworks import UNKNOWN
 from dmabuf_tool.model.model import Model
 from dmabuf_tool.model.objects import Buffer, Device, Domain
+from dmabuf_tool.model.union import union
 from dmabuf_tool.render.findings import finding_objects, process_object
 from dmabuf_tool.rules.findings import Finding
 
@@ -105,11 +106,57 @@ def _buffer(buffer: Buffer, model: Model) -> dict[str, Any]:
         "attached_now": len(buffer.attached),
         "devices": [device.name for device in devices if device is not None],
         "processes": [process_object(tgid, model) for tgid in sorted(buffer.processes) if tgid],
+        "union": _union(buffer, model),
         "preexisting": buffer.preexisting,
         "released": bool(buffer.released_ns),
         "maps": int(counts["maps"]) if counts is not None else 0,
         "bytes": int(counts["bytes"]) if counts is not None else 0,
         "cpu_accesses": int(counts["cpu_accesses"]) if counts is not None else 0,
+    }
+
+
+def _union(buffer: Buffer, model: Model) -> dict[str, Any] | None:
+    """The union of the attachers' constraints, and what each contributes."""
+    if not buffer.together:
+        return None
+    names = {number: device.name for number, device in model.registry.devices.items()}
+    found = union(buffer.together)
+    bounded = found.segment_boundary_mask != NO_LIMIT
+    return {
+        "max_segment_size": found.max_segment_size or None,
+        "segment_size_of": names.get(found.segment_size_device),
+        "max_segment_count": found.max_segment_count or None,
+        "count_of": names.get(found.count_device),
+        "segment_boundary_mask": found.segment_boundary_mask if bounded else None,
+        "boundary_of": [names.get(number) for number in found.boundary_devices],
+        "capacity": found.capacity() or None,
+        "serves": found.serves(buffer.size),
+        "attached": [
+            {
+                "device": names.get(site.device),
+                "importer": str(site.importer) if site.importer else None,
+                "framework": site.framework.name,
+                "limits": limits_object(site.effective),
+            }
+            for site in buffer.together
+        ],
+    }
+
+
+def limits_object(force: Effective) -> dict[str, Any]:
+    """Effective limits, each as value and source."""
+    rows = {
+        "address_limit": (force.address_limit, force.address_source),
+        "max_segment_size": (force.max_segment_size, force.segment_size_source),
+        "segment_boundary_mask": (force.segment_boundary_mask, force.boundary_source),
+        "min_align_mask": (force.min_align_mask, force.align_source),
+        "max_segment_count": (force.max_segment_count, force.count_source),
+        "coherent": (force.coherent, force.coherent_source),
+    }
+    return {
+        name: {"value": value, "source": str(source)}
+        for name, (value, source) in rows.items()
+        if source is not Source.NONE
     }
 
 

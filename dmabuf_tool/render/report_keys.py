@@ -34,11 +34,24 @@ BUFFER_KEYS: Final = {
     "attached_now": "attachments at the end of the trace",
     "devices": "names of the devices that attached",
     "processes": "list of pid and comm: who used it",
+    "union": "what the devices attached after the newest attach take together, or null",
     "preexisting": "it is older than the trace",
     "released": "it was freed",
     "maps": "maps that worked, cached tables too",
     "bytes": "bytes newly mapped",
     "cpu_accesses": "begins and ends of CPU access",
+}
+
+UNION_KEYS: Final = {
+    "max_segment_size": "smallest segment size somebody stands for, or null",
+    "segment_size_of": "name of the device it comes from",
+    "max_segment_count": "smallest number of segments, or null",
+    "count_of": "name of the device it comes from",
+    "segment_boundary_mask": "boundaries and-ed, or null",
+    "boundary_of": "names of the devices they come from",
+    "capacity": "the largest buffer a layout exists for, null: any",
+    "serves": "whether a layout exists that serves all",
+    "attached": "list of the devices' own limits, each with its source",
 }
 
 DEVICE_KEYS: Final = {
@@ -106,6 +119,7 @@ PARTS: Final = {
     "captures": CAPTURE_KEYS,
     "findings": FINDING_KEYS,
     "buffers": BUFFER_KEYS,
+    "union": UNION_KEYS,
     "devices": DEVICE_KEYS,
     "contexts": CONTEXT_KEYS,
     "processes": PROCESS_KEYS,

@@ -267,9 +267,31 @@ def _by(document: Mapping[str, Any], name: str, top: int | None) -> list[Part]:
         Line(title, "bold"),
         Table([column for column, _ in columns], cells, empty="none"),
     ]
+    if name == "buffer" and top is None:
+        parts += [Line(safe(text)) for row in rows if (text := _union(row, several))]
     if left:
         parts.append(Line(f"and {left} more: --by {name} shows all", "dim"))
     return parts
+
+
+def _union(buffer: Row, several: bool) -> str:
+    """What the devices attached to a buffer take together, if anybody limits anything."""
+    found = buffer["union"]
+    if found is None:
+        return ""
+    words = []
+    if found["max_segment_size"]:
+        words.append(f"{size(found['max_segment_size'])} a segment ({found['segment_size_of']})")
+    if found["max_segment_count"]:
+        words.append(f"{found['max_segment_count']} segments ({found['count_of']})")
+    if found["segment_boundary_mask"]:
+        devices = ", ".join(sorted(set(found["boundary_of"])))
+        words.append(f"boundary {found['segment_boundary_mask']:#x} ({devices})")
+    if not words:
+        return ""
+    mark = f"[{buffer['capture']}] " if several else ""
+    ends = "" if found["serves"] else "; NO layout serves all"
+    return f"{mark}buffer {buffer['id']}, all attached: {', '.join(words)}{ends}"[:WIDTH]
 
 
 def exporters(buffers: Iterable[Row]) -> list[dict[str, Any]]:
