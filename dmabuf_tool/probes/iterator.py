@@ -18,6 +18,7 @@ from dmabuf_tool.kernel.btf import Btf
 from dmabuf_tool.kernel.bufinfo import Buffer, Bufinfo
 from dmabuf_tool.kernel.text import decode
 from dmabuf_tool.probes import bpf, source
+from dmabuf_tool.probes.compiler import compile_units
 
 _TRACE_ITER: Final = 28  # BPF_TRACE_ITER, include/uapi/linux/bpf.h
 _TARGET: Final = "bpf_iter_dmabuf"
@@ -94,7 +95,6 @@ def _child(writer: int) -> None:
     """Answer with "+" and the records, or "-" and why not. Does not return."""
     signal.alarm(_TIMEOUT)
     try:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # bcc's compiler talks
         try:
             answer = b"+" + _run()
         except ToolError as error:
@@ -123,18 +123,9 @@ def _run() -> bytes:
 
 def _compile(btf: Btf) -> bytes:
     """Compile bpf/iterator.bpf.c for the structs of this kernel. Raises ToolError."""
-    os.environ["BCC_KERNEL_SOURCE"] = str(source.BPF_DIRECTORY / "include")
-    try:
-        from bcc import BPF
-    except ImportError as error:
-        raise ToolError("bcc's Python module is missing") from error
-    flags = [f"-D{macro}={_offset(btf, *member)}" for macro, member in _OFFSETS.items()]
-    try:
-        module = BPF(text=source.bpf_file("iterator.bpf.c"), cflags=[*flags, "-Wno-all"])
-    except Exception as error:
-        raise ToolError(f"bcc cannot compile the iterator: {error}") from error
-    code: bytes = module.dump_func(b"dump")
-    return code
+    offsets = [f"#define {macro} {_offset(btf, *member)}" for macro, member in _OFFSETS.items()]
+    text = "\n".join([*offsets, source.bpf_file("iterator.bpf.c")])
+    return compile_units([source.Unit(text, ("dump",))]).programs["dump"].instructions
 
 
 def _offset(btf: Btf, name: str, member: str) -> int:

@@ -160,12 +160,10 @@ class Unit:
     """One text for the compiler and the programs in it."""
 
     text: str
-    programs: tuple[Program, ...]
-
-    @property
-    def names(self) -> list[str]:
-        """Names of the programs."""
-        return [program.name for program in self.programs]
+    names: tuple[str, ...]
+    """The C functions that are programs."""
+    programs: tuple[Program, ...] = ()
+    """What the probe plan knows of them."""
 
 
 def compose(ways: Iterable[Way], layout: str, options: Options) -> list[Unit]:
@@ -198,4 +196,4 @@ def _unit(ways: dict[Way, int], layout: str, options: Options) -> Unit:
         for program, text in _programs_of(number, way):
             programs.append(program)
             parts.append(text)
-    return Unit("\n".join(parts), tuple(programs))
+    return Unit("\n".join(parts), tuple(p.name for p in programs), tuple(programs))
