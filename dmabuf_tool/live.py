@@ -12,14 +12,17 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from dmabuf_tool.errors import ToolError
 from dmabuf_tool.probes import loader, source
+
+if TYPE_CHECKING:
+    from dmabuf_tool.rules.engine import Engine
 
 _STOP_SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
@@ -55,10 +58,11 @@ def say(text: str) -> None:
         sys.stderr.flush()
 
 
-def run(request: Request) -> int:
+def run(request: Request, make_engine: Callable[[], Engine]) -> int:
     """Trace until told to stop; returns the exit status.
 
-    Raises ToolError when tracing cannot begin.
+    `make_engine` is called while the loader compiles: it imports numpy and the rules. Raises
+    ToolError when tracing cannot begin.
     """
     if request.output is not None and request.output.exists() and not request.force:
         raise ToolError(f"{request.output} exists; -f overwrites it")
@@ -76,10 +80,11 @@ def run(request: Request) -> int:
             # While the child compiles: numpy, the model and the rules.
             from dmabuf_tool.tracer import Tracer
 
+            engine = make_engine()
             loaded = loading.finish(stop.fileno())
         finally:
             loading.abandon()
-        return Tracer(request, loaded, options, stop, begin_ns).run()
+        return Tracer(request, engine, loaded, options, stop, begin_ns).run()
 
 
 class StopSignals:

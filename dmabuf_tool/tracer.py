@@ -16,7 +16,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable
-from typing import Final
+from typing import Any, Final
 
 from dmabuf_tool.capture.header import Header
 from dmabuf_tool.capture.writer import CaptureFull, CaptureWriter
@@ -24,7 +24,7 @@ from dmabuf_tool.errors import ToolError
 from dmabuf_tool.kernel import devices, iommu, machine, procevents
 from dmabuf_tool.kernel.watcher import Watcher
 from dmabuf_tool.live import Request, StopSignals, say
-from dmabuf_tool.outputs import Output, open_output
+from dmabuf_tool.outputs import Output, Progress, abandon_stdout, open_output
 from dmabuf_tool.probes.loader import Loaded
 from dmabuf_tool.probes.selection import Selection
 from dmabuf_tool.probes.session import Session
@@ -41,15 +41,31 @@ class Tracer:
     """Runs one trace. What can fail before it begins fails in the constructor, as ToolError."""
 
     def __init__(
-        self, request: Request, loaded: Loaded, options: Options, stop: StopSignals, begin_ns: int
+        self,
+        request: Request,
+        engine: Engine,
+        loaded: Loaded,
+        options: Options,
+        stop: StopSignals,
+        begin_ns: int,
     ) -> None:
         self._request = request
         self._stop = stop
         self._begin_ns = begin_ns
         self._start_ns = time.monotonic_ns()
         self._selection = Selection(request.pids, request.comms, request.devices, request.exporters)
-        self._engine = Engine()
+        self._engine = engine
         self._events = 0
+        self._notes: list[str] = []
+        here, clocks = machine.machine(), machine.clocks()
+        self._facts: dict[str, Any] = {
+            "host": here.host,
+            "kernel": here.kernel,
+            "arch": here.arch,
+            "boot_id": here.boot_id,
+            "start_ns": self._start_ns,
+            "realtime_offset_ns": clocks.realtime_ns,
+        }
         try:
             self._writer = self._create_capture(loaded)
             self._session = Session(loaded, options)
@@ -65,6 +81,7 @@ class Tracer:
         reason = "done"
         try:
             self._announce()
+            self._output.start(self._facts)
             self._watcher = _watch_processes()
             self._spawn()
             reason = self._loop()
@@ -73,7 +90,7 @@ class Tracer:
         except BrokenPipeError:
             # Who read our lines has gone: the trace ends, the capture stays whole.
             reason = "output closed"
-            self._output.abandon()
+            abandon_stdout()
         finally:
             self._close(reason)
         self._summary()
@@ -83,33 +100,36 @@ class Tracer:
         request = self._request
         if request.output is None:
             return None
-        here, clocks = machine.machine(), machine.clocks()
         header = Header(
-            host=here.host,
-            kernel=here.kernel,
-            arch=here.arch,
-            boot_id=here.boot_id,
-            start_ns=self._start_ns,
-            realtime_offset_ns=clocks.realtime_ns,
+            **self._facts,
             command=request.arguments,
             plan=loaded.ways,
-            devices=device_document(devices.devices(), iommu.groups(), iommu.units(), None, here),
+            devices=device_document(
+                devices.devices(), iommu.groups(), iommu.units(), None, machine.machine()
+            ),
         )
         return CaptureWriter(request.output, header, force=request.force)
 
+    def _progress(self) -> Progress:
+        now = time.monotonic_ns()
+        return Progress((now - self._start_ns) / 1e9, now, self._events, self._notes)
+
     def _announce(self) -> None:
-        if self._request.quiet:
-            return
         ways = self._session.ways
         lost = [way for way in ways if way["method"] == "missing"]
+        self._notes = (
+            ["not seen on this kernel: " + "; ".join(w["lost"] for w in lost)] if lost else []
+        )
+        if self._request.quiet:
+            return
         until = "until the command ends" if self._request.command else "Ctrl-C stops"
         seconds = (time.monotonic_ns() - self._begin_ns) / 1e9
         say(
             f"tracing dma-bufs, {len(ways) - len(lost)} of {len(ways)} hooks,"
             f" ready after {seconds:.1f} s; {until}"
         )
-        if lost:
-            say("not seen on this kernel: " + "; ".join(way["lost"] for way in lost))
+        for note in self._notes:
+            say(note)
 
     def _spawn(self) -> None:
         command = self._request.command
@@ -176,7 +196,7 @@ class Tracer:
                 self._record(lambda writer: writer.write_inventory(entry))
         self._record(CaptureWriter.tick)
         self._engine.model.advance(time.monotonic_ns())
-        self._output.tick(self._engine, self._session)
+        self._output.tick(self._engine, self._progress())
 
     def _record(self, write: Callable[[CaptureWriter], None]) -> None:
         """Write to the capture, if there is one; a full disk ends it, not the trace."""

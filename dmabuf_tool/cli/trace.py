@@ -9,6 +9,8 @@ from typing import Any
 
 import click
 
+from dmabuf_tool.cli.settings import engine, judging_options
+
 
 @click.command("trace", context_settings={"ignore_unknown_options": False})
 @click.option("-p", "--pid", "pids", type=int, multiple=True, help="Only what PID does.")
@@ -73,10 +75,18 @@ import click
     show_default=True,
     help="Size of each of the two ring buffers, in MiB.",
 )
+@judging_options
 @click.option("-q", "--quiet", is_flag=True, help="No words about the trace itself.")
 @click.option("-v", "--verbose", is_flag=True, help="Also show IOMMU maps inside dma-buf maps.")
 @click.argument("command", nargs=-1, type=click.UNPROCESSED)
-def command(output_format: str, buffer_size: str, duration_s: float | None, **asked: Any) -> int:
+def command(
+    output_format: str,
+    buffer_size: str,
+    duration_s: float | None,
+    constraints: Path | None,
+    thresholds: tuple[str, ...],
+    **asked: Any,
+) -> int:
     """Trace dma-bufs on this machine: until Ctrl-C, for a time, or while COMMAND runs.
 
     Needs root. COMMAND comes after "--"; its exit status is passed on.
@@ -93,4 +103,4 @@ def command(output_format: str, buffer_size: str, duration_s: float | None, **as
         duration_s=duration_s or 0.0,
         **asked,
     )
-    return live.run(request)
+    return live.run(request, lambda: engine(constraints, thresholds))
