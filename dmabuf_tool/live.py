@@ -19,6 +19,7 @@ from types import FrameType
 from typing import TYPE_CHECKING, Final
 
 from dmabuf_tool.errors import ToolError
+from dmabuf_tool.kernel import presence
 from dmabuf_tool.probes import loader, source
 
 if TYPE_CHECKING:
@@ -64,8 +65,7 @@ def run(request: Request, make_engine: Callable[[], Engine]) -> int:
     `make_engine` is called while the loader compiles: it imports numpy and the rules. Raises
     ToolError when tracing cannot begin.
     """
-    if request.output is not None and request.output.exists() and not request.force:
-        raise ToolError(f"{request.output} exists; -f overwrites it")
+    _check(request)
     options = source.Options(
         event_ring=request.buffer_bytes,
         chunk_ring=request.buffer_bytes,
@@ -85,6 +85,28 @@ def run(request: Request, make_engine: Callable[[], Engine]) -> int:
         finally:
             loading.abandon()
         return Tracer(request, engine, loaded, options, stop, begin_ns).run()
+
+
+def _check(request: Request) -> None:
+    """Refuse what cannot give a trace, before anything is loaded.
+
+    Raises ToolError.
+    """
+    if request.output is not None and request.output.exists() and not request.force:
+        raise ToolError(f"{request.output} exists; -f overwrites it")
+    for pid in request.pids:
+        process = presence.process_of(pid)
+        if process is None:
+            raise ToolError(f"there is no process {pid}")
+        if process != pid:
+            raise ToolError(f"{pid} is a thread of process {process}: use -p {process}")
+    for name in request.devices:
+        # What a pattern stands for may come later, with a driver that is loaded.
+        if not presence.is_pattern(name) and not presence.has_device(name):
+            raise ToolError(
+                f"there is no device {name}: 'dmabuf-tool devices' lists them;"
+                f" '{name}*' takes one that comes later"
+            )
 
 
 class StopSignals:
