@@ -77,6 +77,8 @@ class Session:
         self._asked: set[int] = set()
         self._waiting: deque[_Waiting] = deque()
         self._losses = Losses()
+        # Returns are attached before entries: what was under way then is no loss of this trace.
+        self._calls_before = self._calls_lost()
         self._counted_ns = 0
         self._flags_known = loaded.has_dma_flags
         self._pages = pages.find(loaded.page_struct_size)
@@ -146,13 +148,18 @@ class Session:
         if now - self._counted_ns < _COUNT_EVERY_NS:
             return
         self._counted_ns = now
-        events, segments, untracked, calls, dropped = maps.counters(
+        events, segments, untracked, _, dropped = maps.counters(
             self._loaded.maps["stats"], _COUNTERS
         )
         self.dropped_iommu = dropped
-        # A skipped run of a program is a call that was not seen.
-        calls += sum(bpf.program_misses(fd) for fd in self._loaded.programs.values())
+        calls = self._calls_lost() - self._calls_before
         self._losses = Losses(events, segments, untracked, calls)
+
+    def _calls_lost(self) -> int:
+        """Calls whose entry or return went unseen, since the probes were attached."""
+        _, _, _, calls, _ = maps.counters(self._loaded.maps["stats"], _COUNTERS)
+        # A skipped run of a program is a call that was not seen.
+        return calls + sum(bpf.program_misses(fd) for fd in self._loaded.programs.values())
 
     def _ask(self, events: Events) -> set[int]:
         """Send stacks seen for the first time to be named; returns their keys."""
