@@ -14,6 +14,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from dmabuf_tool.model.holders import Holders
 from dmabuf_tool.model.joins import join_bounces, join_iommu, last_before
 from dmabuf_tool.model.mappings import MAPPING, Mappings
 from dmabuf_tool.model.processes import Processes
@@ -44,6 +45,7 @@ class Model:
         self.registry = Registry(configure)
         self.mappings = Mappings()
         self.processes = Processes()
+        self.holders = Holders()
         self.losses = Losses()
         self.events = 0
         self.first_ns = 0

@@ -191,6 +191,7 @@ ATTACHMENT_COUNTS: Final = np.dtype(
         ("maps", "<u8"),
         ("failed_maps", "<u8"),
         ("bytes", "<u8"),
+        ("first_map", "<u8"),  # sequence number of its first map + 1, 0 for none
         ("direction", "u1"),  # of its first map, 255 before
         ("last_map", "<u8"),  # sequence number + 1 of its last map that maintained caches
         ("repeated", "<u8"),  # maps with no CPU access since the map before

@@ -75,6 +75,10 @@ class Processes:
                 known.append(ts_ns)
                 known.sort()
 
+    def exits_of(self, tgid: int) -> bool:
+        """Whether any process with this tgid is known to have ended."""
+        return tgid in self._exits
+
     def exit_after(self, tgid: int, ts_ns: int) -> int | None:
         """When the process that had this tgid at a time ended; None if it is not known to have."""
         for exited in self._exits.get(tgid, ()):

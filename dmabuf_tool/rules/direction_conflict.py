@@ -43,7 +43,8 @@ def check(step: Step, found: Findings) -> None:
         return
     position = counts.find(calls["attachment"])
     first = np.where(position >= 0, counts.rows["direction"][position], calls["direction"])
-    other = (first != calls["direction"]) & (first != 255)
+    other = (position >= 0) & (first != calls["direction"]) & (first != 255)
+    other &= counts.rows["first_map"][position] <= calls["seq"]
     other &= (first != 0) | ((calls["flags"] & Flag.CACHED) == 0)
     if other.any():
         rows = calls.compress(other)

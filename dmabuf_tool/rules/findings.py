@@ -207,6 +207,7 @@ class Findings:
         severity: Severity | None = None,
         score: float = 0.0,
         buffers: tuple[int, ...] = (),
+        count: int = 1,
     ) -> None:
         """Hand in one case; of the same score the earliest counts as the worst.
 
@@ -217,10 +218,13 @@ class Findings:
             severity: other than the rule's.
             score: how bad it is.
             buffers: ids of the buffers it hit.
+            count: how many cases it stands for.
         """
         level = rule.severity if severity is None else severity
         rank = (int(level), score, -when[0])
-        self._put(rule, cause, _Case(rank, 1, when[0], when[1], tell, np.array(buffers, np.uint32)))
+        self._put(
+            rule, cause, _Case(rank, count, when[0], when[1], tell, np.array(buffers, np.uint32))
+        )
 
     def subject(self, row: np.void) -> Subject:
         """Whom a MAPPING row is about."""
@@ -243,6 +247,16 @@ class Findings:
             attachment=attachment,
             domain=attachment.site.limits.domain,
             tgid=attachment.tgid,
+        )
+
+    def subject_of_buffer(self, buffer: Buffer) -> Subject:
+        """Whom a buffer is about: with the device attached last, and who exported it."""
+        site = buffer.together[-1] if buffer.together else self.model.registry.sites[0]
+        return Subject(
+            buffer=buffer,
+            device=self.model.registry.devices.get(site.device),
+            site=site,
+            tgid=buffer.tgid,
         )
 
     def subject_at(self, event: np.void) -> Subject:

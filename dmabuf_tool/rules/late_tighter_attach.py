@@ -6,6 +6,8 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from dmabuf_tool.rules.base import Rule, Severity, Told
 from dmabuf_tool.rules.refusals import TRANSIENT
 from dmabuf_tool.rules.wording import exporter, importer
@@ -49,24 +51,27 @@ def check(step: Step, found: Findings) -> None:
     calls = step.calls
     if not len(calls):
         return
-    troubled = calls.compress((calls["result"] < 0) | (calls["bounces"] != 0))
-    for number, result, ts_ns in zip(
-        troubled["attachment"].tolist(),
-        troubled["result"].tolist(),
-        troubled["ts_ns"].tolist(),
-        strict=True,
-    ):
+    lasting = ~np.isin(-calls["result"], list(TRANSIENT))
+    troubled = calls.compress(((calls["result"] < 0) & lasting) | (calls["bounces"] != 0))
+    for number in np.unique(troubled["attachment"]).tolist():
         one = step.model.registry.attachments.get(number)
-        if one is None or not one.tighter or -result in TRANSIENT or not _is_late(step, one):
+        if one is None or not one.tighter or not _is_late(step, one):
             continue
-        found.case(
-            RULE,
-            (one.site.id,),
-            partial(_tell, found, one, "failed" if result < 0 else "bounced"),
-            when=(ts_ns, ts_ns),
-            score=1.0 if result < 0 else 0.0,
-            buffers=(one.buffer.id,) if one.buffer else (),
-        )
+        for what, some in (
+            ("failed", troubled["result"] < 0),
+            ("bounced", troubled["result"] >= 0),
+        ):
+            times = troubled["ts_ns"][some & (troubled["attachment"] == number)]
+            if len(times):
+                found.case(
+                    RULE,
+                    (one.site.id,),
+                    partial(_tell, found, one, what),
+                    when=(int(times.min()), int(times.max())),
+                    score=1.0 if what == "failed" else 0.0,
+                    buffers=(one.buffer.id,) if one.buffer else (),
+                    count=len(times),
+                )
 
 
 def _is_late(step: Step, attachment: Attachment) -> bool:

@@ -205,8 +205,8 @@ class Trace:
     def detach(self, attachment: Attachment, *, flags: int = 0) -> None:
         self._buf(Kind.DETACH, attachment.buffer, **_of(attachment), flags=int(flags))
 
-    def release(self, buffer: Buffer) -> None:
-        self._buf(Kind.RELEASE, buffer, buffer=buffer.id)
+    def release(self, buffer: Buffer, duration_ns: int = 0) -> None:
+        self._buf(Kind.RELEASE, buffer, buffer=buffer.id, duration_ns=duration_ns)
 
     # Mappings
 
@@ -281,6 +281,13 @@ class Trace:
             Kind.IOMMU_MAP,
             mapping=mapping, **_of(attachment), domain=attachment.device.domain,
             flags=int(Flag.INSIDE), iova=iova, paddr=paddr, size=size, done=size,
+        )  # fmt: skip
+
+    def iommu_unmap(self, attachment: Attachment, iova: int, size: int) -> None:
+        """What an unmap takes out of the IOMMU."""
+        self.event(
+            Kind.IOMMU_UNMAP, **_of(attachment), domain=attachment.device.domain,
+            flags=int(Flag.INSIDE), iova=iova, size=size, done=size,
         )  # fmt: skip
 
     # The rest

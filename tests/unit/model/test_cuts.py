@@ -61,12 +61,24 @@ def random_trace(seed: int, steps: int = 60) -> Trace:
                 (
                     pages(rng.randrange(1, 5)),
                     runs(4096, 16384, start=0x1FFF_E000),
+                    [(0x1200, 4000)],
                     [(0x2000, 4096, SG_DMA_SWIOTLB)],
                     runs(*[4096] * 130),
                 )
             )
+            if rng.random() < 0.5:
+                trace.iommu_map(attachment, 0xFFE0_1000, 2 << 20, 0x8000_0000)
             flags = rng.choice((0, 0, 0, Flag.IN_ATTACH))
-            mappings.append(trace.map(attachment, entries, flags=flags, chunk=rng.choice((1, 127))))
+            mappings.append(
+                trace.map(
+                    attachment,
+                    entries,
+                    direction=rng.choice((0, 0, 1)),
+                    flags=flags,
+                    attrs=rng.choice((0, 0, 32)),
+                    chunk=rng.choice((1, 127)),
+                )
+            )
         elif what == 9 and mappings:
             again = rng.choice(mappings)
             if again.attachment in attachments:
@@ -84,6 +96,7 @@ def random_trace(seed: int, steps: int = 60) -> Trace:
                 mappings = [m for m in mappings if m.attachment is not attachment]
         elif what == 14 and attachments:
             trace.pin(rng.choice(attachments), rng.choice((0, -22)))
+            trace.iommu_unmap(rng.choice(attachments), 0xFFE0_1000, 4096)
             trace.invalidate(rng.choice(buffers))
         elif what == 15 and buffers:
             buffer = rng.choice(buffers)
@@ -152,5 +165,8 @@ def test_random_traces_raise_every_rule_of_the_first_path() -> None:
         seen |= {finding[0] for finding in state([random_trace(seed).batch()])["findings"]}
     assert seen >= {
         "attach-refused", "map-refused", "pin-refused", "not-contiguous", "attachment-leak",
-        "address-beyond-limit", "segment-too-long", "bounced",
+        "address-beyond-limit", "segment-too-long", "bounced", "misaligned", "size-mismatch",
+        "coherency-mix", "late-tighter-attach", "direction-conflict", "detach-while-mapped",
+        "mapping-leak", "pin-leak", "cpu-access-unbalanced", "small-iommu-pages",
+        "undeclared-limits", "union-unsatisfiable", "fragmented",
     }  # fmt: skip
