@@ -89,11 +89,12 @@ def read(file: Path, engine: Engine, only: tuple[str, ...], least: Severity) -> 
     """Read a capture through the model and the rules. Raises ToolError."""
     from dmabuf_tool.capture.reader import open_capture
     from dmabuf_tool.cli.progress import Progress
+    from dmabuf_tool.model.gather import gather
     from dmabuf_tool.model.holders import read_snapshots
     from dmabuf_tool.render.report import Capture
 
     with open_capture(file) as reader, Progress(f"reading {file.name}", reader.size) as bar:
-        for batch in reader.batches():
+        for batch in gather(reader.batches()):
             engine.feed(batch)
             bar.at(reader.position)
         engine.model.process_exits(exits(reader.inventory))
