@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import signal
 import sys
 import time
@@ -92,8 +93,13 @@ def _check(request: Request) -> None:
 
     Raises ToolError.
     """
-    if request.output is not None and request.output.exists() and not request.force:
-        raise ToolError(f"{request.output} exists; -f overwrites it")
+    if request.output is not None:
+        if request.output.exists() and not request.force:
+            raise ToolError(f"{request.output} exists; -f overwrites it")
+        if not request.output.parent.is_dir():
+            raise ToolError(f"{request.output}: there is no directory {request.output.parent}")
+    if request.command and shutil.which(request.command[0]) is None:
+        raise ToolError(f"cannot run {request.command[0]}: no such command")
     for pid in request.pids:
         process = presence.process_of(pid)
         if process is None:
