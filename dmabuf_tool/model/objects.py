@@ -197,6 +197,7 @@ ATTACHMENT_COUNTS: Final = np.dtype(
         ("repeated", "<u8"),  # maps with no CPU access since the map before
         *PEAK,  # maps a second
         ("pins", "<i8"),
+        ("unknown_unmaps", "<u8"),  # of tables the probes did not know
         ("last_ns", "<u8"),
     ]
 )

@@ -74,6 +74,14 @@ class Store:
             return position
         return -1
 
+    def values(self, field: str, ids: NDArray[np.uint32], missing: int) -> NDArray[Any]:
+        """A field of the rows with these ids, `missing` where no live row has the id."""
+        column = self.rows[field]
+        if not self._used:
+            return np.full(len(ids), missing, column.dtype)
+        position = self.find(ids)
+        return np.where(position >= 0, column[position], column.dtype.type(missing))
+
     def add(self, rows: Rows) -> None:
         """Add rows whose ids are not in the store and differ from each other."""
         if not len(rows):

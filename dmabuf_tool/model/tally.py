@@ -154,6 +154,10 @@ def _attachments(store: Store, events: Events, hot: Hot) -> None:
             chosen = hot.pins[(hot.pins["kind"] == kind) & asked]
             _, position, _ = _place(store, chosen["attachment"])
             np.add.at(rows["pins"], position, step)
+    unknown = (events["kind"] == Kind.UNMAP) & ((events["flags"] & int(Flag.UNKNOWN_TABLE)) != 0)
+    if bool(np.any(unknown)):
+        _, position, _ = _place(store, events["attachment"][unknown])
+        add_counts(rows["unknown_unmaps"], position)
     # DEVICE events hold the IOMMU group in this field.
     with_one = (events["attachment"] != 0) & (events["kind"] != Kind.DEVICE)
     position = store.find(events["attachment"][with_one])

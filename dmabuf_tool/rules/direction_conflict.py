@@ -39,12 +39,9 @@ def check(step: Step, found: Findings) -> None:
     """Look at all map calls of a batch."""
     calls = step.calls
     counts = step.model.registry.attachment_counts
-    if not len(counts):
-        return
-    position = counts.find(calls["attachment"])
-    first = np.where(position >= 0, counts.rows["direction"][position], calls["direction"])
-    other = (position >= 0) & (first != calls["direction"]) & (first != 255)
-    other &= counts.rows["first_map"][position] <= calls["seq"]
+    first = counts.values("direction", calls["attachment"], 255)
+    other = (first != calls["direction"]) & (first != 255)
+    other &= counts.values("first_map", calls["attachment"], 0) <= calls["seq"]
     other &= (first != 0) | ((calls["flags"] & Flag.CACHED) == 0)
     if other.any():
         rows = calls.compress(other)

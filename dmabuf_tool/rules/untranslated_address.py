@@ -5,13 +5,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from dmabuf_tool.rules.base import OnLoss, Rule, Severity, Told
 from dmabuf_tool.rules.wording import exporter, importer
 from dmabuf_tool.schema import SG_DMA_BUS_ADDRESS, Flag
 
 if TYPE_CHECKING:
-    import numpy as np
-
     from dmabuf_tool.model.model import Model
     from dmabuf_tool.model.objects import Site
     from dmabuf_tool.model.step import Step
@@ -23,8 +23,8 @@ RULE = Rule(
     severity=Severity.ERROR,
     title="a DMA address has no translation in the device's domain",
     holds="The device is behind a translating domain, the table has addresses that are not bus "
-    "addresses, and nothing was entered into the IOMMU during the map, though maps of other "
-    "buffers in that domain do.",
+    "addresses, and nothing was entered into the IOMMU during the attachment's first map, though "
+    "maps of other buffers in that domain do.",
     why="The IOMMU drops every access: writes vanish, reads fault.",
     source="drivers/iommu/dma-iommu.c, iommu_dma_map_sg() enters every table by iommu_map_sg(). "
     "An exporter that hands out physical or BAR addresses goes around it "
@@ -45,8 +45,14 @@ def check(step: Step, found: Findings) -> None:
     bad = sites["translated"][maps["site"]] & (maps["iommu_bytes"] == 0)
     bad &= (maps["dma_flags"] & SG_DMA_BUS_ADDRESS) == 0
     bad &= (maps["flags"] & (Flag.IN_ATTACH | Flag.CACHED)) == 0
+    # Exporters may keep their table for later maps (vb2_dc_dmabuf_ops_map() does): the first one
+    # of an attachment enters it.
     if not bad.any():
         return
+    counts = step.model.registry.attachment_counts
+    first = counts.values("first_map", maps["attachment"], 0)
+    bad &= first == maps["seq"] + np.uint64(1)
+    bad &= ~counts.values("preexisting", maps["attachment"], 1)
     rows = maps.compress(bad)
     found.rows(RULE, rows, score=rows["total"], split=rows["domain"], tell=_tell)
 

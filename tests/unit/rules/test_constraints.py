@@ -220,6 +220,16 @@ def test_untranslated_address() -> None:
     assert not findings(translated(bus, enter=False), "untranslated-address")
 
 
+def test_exporter_that_keeps_its_table_enters_it_once() -> None:
+    trace = translated([(0xFFFF_E000, 4096)], enter=True)
+    device = trace.device("other", domain=1, flags=Flag.HAS_MASK | Flag.TRANSLATED)
+    attachment = trace.attach(trace.export(4096, "vivid"), device)
+    trace.iommu_map(attachment, 0xFFFF_D000, 4096)
+    trace.unmap(trace.map(attachment, [(0xFFFF_D000, 4096)]))
+    trace.map(attachment, [(0xFFFF_D000, 4096)])
+    assert not findings(trace, "untranslated-address")
+
+
 def test_untranslated_address_needs_a_probe_that_works() -> None:
     bar = [(0x40_0000_0000, 4096)]
     assert not findings(translated(bar, enter=False, others=False), "untranslated-address")

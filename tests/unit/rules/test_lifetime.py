@@ -75,6 +75,19 @@ def test_detach_while_mapped() -> None:
         assert bool(findings(trace, "detach-while-mapped")) is raised
 
 
+def test_two_maps_of_one_table_are_two_users() -> None:
+    """An exporter that keeps its table gives it twice; the second unmap finds it gone."""
+    trace = Trace()
+    attachment = trace.attach(trace.export(8192, "vivid"), trace.device())
+    trace.map(attachment, pages(2))
+    second = trace.map(attachment, pages(2))
+    trace.unmap(second)
+    second.id = 0
+    trace.unmap(second, flags=Flag.UNKNOWN_TABLE)
+    trace.detach(attachment)
+    assert not findings(trace, "detach-while-mapped")
+
+
 def test_detach_may_end_tables_the_exporter_keeps() -> None:
     trace = Trace()
     attachment = trace.attach(trace.export(8192), trace.device())
