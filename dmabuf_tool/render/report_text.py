@@ -11,6 +11,7 @@ import textwrap
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from typing import Any, Final
 
 from dmabuf_tool.kernel.text import safe, size
@@ -20,6 +21,9 @@ WIDTH: Final = 98
 _INDENT: Final = "         "
 TOP: Final = 12
 """Rows of a table nobody asked for by --by."""
+
+SHOWN: Final = {"error": 20, "warning": 20, "info": 3}
+"""Causes of one finding that are told, by severity, the worst first."""
 
 Row = Mapping[str, Any]
 
@@ -82,22 +86,32 @@ class _Writer:
         return lines
 
     def findings(self, document: Mapping[str, Any]) -> list[Line]:
-        findings = document["findings"]
+        findings = sorted(document["findings"], key=_rank)
         if not findings:
             return [Line("No findings.", "green")]
         lines = []
         starts = [capture["start_ns"] for capture in document["captures"]]
-        for finding in sorted(findings, key=_rank):
-            style = STYLES[finding["severity"]]
-            mark = f"[{finding['capture']}] " if len(starts) > 1 else ""
-            head = f"{finding['severity']:<8} {mark}{finding['id']}"
-            lines.append(
-                Line(safe(head if finding["count"] == 1 else f"{head} x{finding['count']}"), style)
-            )
-            lines += self._wrap(finding["title"], _INDENT)
-            lines += self._wrap(_about(finding, starts[finding["capture"]]), _INDENT, style="dim")
-            lines += self._wrap(f"-> {finding['advice']}", _INDENT, hang="   ")
+        for (_, severity, slug), same in groupby(findings, _rank):
+            causes = list(same)
+            for finding in causes[: SHOWN[severity]]:
+                lines += self._finding(finding, starts)
+            more = len(causes) - SHOWN[severity]
+            if more > 0:
+                text = f"{severity:<8} {slug}: {more} more causes, --only {slug} --json has all"
+                lines.append(Line(text, STYLES[severity]))
         return lines
+
+    def _finding(self, finding: Row, starts: Sequence[int]) -> list[Line]:
+        mark = f"[{finding['capture']}] " if len(starts) > 1 else ""
+        times = f" x{finding['count']}" if finding["count"] > 1 else ""
+        head = f"{finding['severity']:<8} {mark}{finding['id']}{times}"
+        about = _about(finding, starts[finding["capture"]])
+        return [
+            Line(safe(head), STYLES[finding["severity"]]),
+            *self._wrap(finding["title"], _INDENT),
+            *self._wrap(about, _INDENT, style="dim"),
+            *self._wrap(f"-> {finding['advice']}", _INDENT, hang="   "),
+        ]
 
     def _wrap(self, text: str, indent: str = "", *, hang: str = "", style: str = "") -> list[Line]:
         lines = textwrap.wrap(
@@ -110,8 +124,9 @@ class _Writer:
         return [Line(line, style) for line in lines]
 
 
-def _rank(finding: Row) -> tuple[int, str]:
-    return (("error", "warning", "info").index(finding["severity"]), finding["id"])
+def _rank(finding: Row) -> tuple[int, str, str]:
+    severity = finding["severity"]
+    return (tuple(SHOWN).index(severity), severity, finding["id"])
 
 
 def _about(finding: Row, start_ns: int) -> str:

@@ -146,6 +146,18 @@ def test_exits_in_the_capture_make_leaks(tmp_path: Path) -> None:
     assert [finding["id"] for finding in document["findings"]] == ["attachment-leak"]
 
 
+def test_many_causes_of_one_finding_are_cut(tmp_path: Path) -> None:
+    trace = Trace()
+    for number in range(25):
+        trace.run_as(100 + number, "app")
+        trace.attach(trace.export(), trace.device(flags=Flag.HAS_MASK), result=-22)
+        trace.attach(trace.export(4096), trace.device(flags=Flag.HAS_MASK))
+    _, text = run(recorded(tmp_path / "many.dmabuf", trace))
+    assert text.count("error    attach-refused\n") == 20
+    assert "error    attach-refused: 5 more causes" in text
+    assert text.count("info     undeclared-limits\n") == 3
+
+
 def test_losses_and_what_they_withhold_are_told(tmp_path: Path) -> None:
     trace = Trace().run_as(312, "cam")
     trace.attach(trace.export(), trace.device())
