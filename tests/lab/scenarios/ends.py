@@ -1,0 +1,101 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""How a trace ends: Ctrl-C at any moment, kill -9, a full disk, a time, and refusals to begin."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+from pathlib import Path
+
+from harness import (
+    SHARE,
+    Result,
+    Tracer,
+    kprobe_events,
+    lab,
+    programs,
+    tool,
+    tool_processes,
+    until,
+    workload,
+)
+
+SMALL = Path("/tmp/small")
+
+
+def interrupted() -> Result:
+    """Ctrl-C while the child works, and, twice in a row, at the moment tracing begins."""
+    result: Result = {}
+    loading = Tracer("loading", "-o", "/tmp/loading.dmabuf")
+    loading.wait(lambda: bool(loading.children()), "a loader")
+    result["loading"] = loading.interrupt().end()
+    result["loading_capture"] = Path("/tmp/loading.dmabuf").exists()
+    ready = Tracer("ready", "-o", str(SHARE / "ready.dmabuf")).ready()
+    result["ready"] = ready.interrupt().interrupt().end()
+    return result
+
+
+def killed() -> Result:
+    """kill -9 while events flow; what is left in the kernel, and the capture."""
+    lab.load()
+    before = programs()
+    capture = Path("/tmp/killed.dmabuf")
+    tracer = Tracer("killed", "-o", str(capture), "-d", "600").ready()
+    during = programs()
+    header = capture.stat().st_size
+    endless = workload("random_ops.py", "--operations", "1000000")
+    with subprocess.Popen(endless, stdout=subprocess.DEVNULL, start_new_session=True) as load:
+        # Frames are written every second: wait for some of them.
+        tracer.wait(lambda: capture.stat().st_size > header + 2000, "events in the capture")
+        ended = tracer.kill().end()
+        os.killpg(load.pid, signal.SIGKILL)  # its workers too
+    until(lambda: not tool_processes(), "the tool's children to end")
+    until(lambda: programs() == before, "the programs to be gone")
+    shutil.copy(capture, SHARE / "killed.dmabuf")
+    return {**ended, "before": before, "during": during, "kprobe_events": kprobe_events()}
+
+
+def full_disk() -> Result:
+    """A capture on a disk too small for it, and events on stdout to the end."""
+    SMALL.mkdir(exist_ok=True)
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=48k", "small", str(SMALL)], check=True)
+    capture = SMALL / "full.dmabuf"
+    command = workload("random_ops.py", "--operations", "2500", "--seed", "3")
+    tracer = Tracer("full", "-o", str(capture), "--format", "json", "--", *command)
+    result = tracer.end()
+    shutil.copy(capture, SHARE / "full.dmabuf")
+    subprocess.run(["umount", str(SMALL)], check=True)
+    result["stdout"] = result["stdout"][-20000:]  # the last lines tell
+    return result
+
+
+def refused() -> Result:
+    """What is told in one line before anything is loaded; and a trace with an end in time."""
+    there = Path("/tmp/there.dmabuf")
+    there.write_text("mine")
+    nobody = str(os.getpid() + 100000)
+    result = {
+        "exists": tool("trace", "-o", str(there)),
+        "no_directory": tool("trace", "-o", "/nowhere/x.dmabuf"),
+        "no_pid": tool("trace", "-p", nobody),
+        "no_device": tool("trace", "-D", "nosuch"),
+        "no_command": tool("trace", "--", "/nowhere/command"),
+        "duration": tool("trace", "-d", "0.5", "-o", str(SHARE / "duration.dmabuf")),
+        "as_nobody": tool_as_nobody(),
+    }
+    return {**result, "kept": there.read_text(), "nobody": nobody}
+
+
+def tool_as_nobody() -> Result:
+    """The tool without root."""
+    done = subprocess.run(
+        ["/lab/bin/dmabuf-tool", "trace"],
+        capture_output=True,
+        text=True,
+        check=False,
+        user=65534,
+        group=65534,
+    )
+    return {"status": done.returncode, "stdout": done.stdout, "stderr": done.stderr}

@@ -1,0 +1,157 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What the scenarios in the guest share: running the tool, waiting for it, keeping what it said.
+
+A scenario is a function that does something with the tool and returns what happened, as JSON;
+the tests on the other side (tests/lab/test_*.py) judge it. Captures and logs are files in /share.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+import traceback
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+__all__ = ["lab", "uapi"]  # of the workloads
+
+SHARE = Path("/share")
+WORKLOADS = Path("/project/tests/lab/workloads")
+TIMEOUT = 240.0
+"""Seconds for any one program, far beyond what an emulated machine needs: only a hang gets here."""
+
+Result = dict[str, Any]
+
+sys.path.insert(0, str(WORKLOADS))
+
+import lab  # noqa: E402 (the path is set above)
+import uapi  # noqa: E402
+
+
+def workload(name: str, *arguments: str) -> list[str]:
+    """The command line of a workload."""
+    return [sys.executable, str(WORKLOADS / name), *arguments]
+
+
+def run(argv: Sequence[str]) -> Result:
+    """Run a program to its end."""
+    done = subprocess.run(argv, capture_output=True, text=True, timeout=TIMEOUT, check=False)
+    return {
+        "argv": list(argv),
+        "status": done.returncode,
+        "stdout": done.stdout,
+        "stderr": done.stderr,
+    }
+
+
+def tool(*arguments: str) -> Result:
+    """Run dmabuf-tool to its end."""
+    return run(["dmabuf-tool", *arguments])
+
+
+def until(condition: Callable[[], bool], what: str) -> None:
+    """Wait until it holds; raises TimeoutError."""
+    deadline = time.monotonic() + TIMEOUT
+    while not condition():
+        if time.monotonic() > deadline:
+            raise TimeoutError(what)
+        time.sleep(0.02)
+
+
+class Tracer:
+    """`dmabuf-tool trace` at work, in a process group of its own like a terminal's."""
+
+    def __init__(self, name: str, *arguments: str) -> None:
+        self._out, self._err = Path(f"/tmp/{name}.out"), Path(f"/tmp/{name}.err")
+        self._argv = ["dmabuf-tool", "trace", *arguments]
+        with self._out.open("wb") as out, self._err.open("wb") as err:
+            self.process = subprocess.Popen(
+                self._argv, stdout=out, stderr=err, stdin=subprocess.DEVNULL, start_new_session=True
+            )
+
+    def said(self) -> str:
+        """What it wrote to stderr so far."""
+        return self._err.read_text()
+
+    def ready(self) -> Tracer:
+        """Wait until it traces."""
+        self.wait(lambda: "tracing dma-bufs" in self.said(), "tracing")
+        return self
+
+    def wait(self, condition: Callable[[], bool], what: str) -> None:
+        """Wait until it holds; raises when the tool ends before."""
+
+        def either() -> bool:
+            return condition() or self.process.poll() is not None
+
+        until(either, what)
+        if not condition():
+            raise RuntimeError(f"ended before {what}: {self.said()}")
+
+    def children(self) -> list[int]:
+        """Its child processes now."""
+        pid = self.process.pid
+        return [int(c) for c in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+    def interrupt(self) -> Tracer:
+        """Ctrl-C: SIGINT to the whole process group."""
+        os.killpg(self.process.pid, signal.SIGINT)
+        return self
+
+    def kill(self) -> Tracer:
+        """kill -9, of the one process."""
+        self.process.kill()
+        return self
+
+    def end(self) -> Result:
+        """Wait for its end."""
+        return {
+            "argv": self._argv,
+            "status": self.process.wait(TIMEOUT),
+            "stdout": self._out.read_text(),
+            "stderr": self.said(),
+        }
+
+
+def programs() -> list[str]:
+    """BPF programs in the kernel, as "id name"."""
+    listed = json.loads(run(["bpftool", "-j", "prog", "list"])["stdout"] or "[]")
+    return sorted(f"{p['id']} {p.get('name', '')}" for p in listed)
+
+
+def kprobe_events() -> list[str]:
+    """Kprobes made through tracefs, the perf PMU's own left out: they are never ours to leave."""
+    return Path("/sys/kernel/tracing/kprobe_events").read_text().splitlines()
+
+
+def tool_processes() -> list[str]:
+    """Processes of the tool, this script left out."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                line = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode()
+            except OSError:
+                continue
+            if "/lab/bin/dmabuf-tool" in line:
+                found.append(f"{entry.name} {line}")
+    return found
+
+
+def save(name: str, scenario: Callable[[], Result]) -> None:
+    """Run a scenario and leave its result in the share; what goes wrong is a result too."""
+    begin = time.monotonic()
+    try:
+        result = scenario()
+    except Exception:
+        result = {"error": traceback.format_exc()}
+    seconds = time.monotonic() - begin
+    result["seconds"] = round(seconds, 1)
+    (SHARE / f"{name}.json").write_text(json.dumps(result, indent=1))
+    state = "failed" if "error" in result else "done"
+    print(f"{os.uname().release} {name}: {state} in {seconds:.1f} s", flush=True)

@@ -1,0 +1,40 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Runs all scenarios in a guest, or those named; one guest is booted for all of them."""
+
+from __future__ import annotations
+
+import sys
+
+from ends import full_disk, interrupted, killed, refused
+from filters import filters
+from findings import contiguous, healthy
+from harness import lab, save
+from inspection import inspection, surroundings
+from methods import methods
+from truth import truth
+
+SCENARIOS = {
+    "surroundings": surroundings,
+    "refused": refused,
+    "truth": truth,
+    "inspection": inspection,
+    "healthy": healthy,
+    "contiguous": contiguous,
+    "filters": filters,
+    "interrupted": interrupted,
+    "killed": killed,
+    "full_disk": full_disk,
+    "methods": methods,
+}
+
+
+def main() -> None:
+    """Load the test driver, then one after the other."""
+    lab.load()
+    for name in sys.argv[1:] or SCENARIOS:
+        save(name, SCENARIOS[name])
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,58 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The same small workload seen through each way to hook a function that is not the first choice.
+
+`methods.py METHOD ARGUMENTS...` is dmabuf-tool on a kernel that can do nothing but METHOD (and raw
+tracepoints); without arguments it says which methods this kernel has, the best first.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import replace
+from typing import Any
+
+from harness import SHARE, Result, run, workload
+
+METHODS = ("fentry", "kprobe_multi", "kprobe")
+
+
+def methods() -> Result:
+    """A capture and a log of each method but the first, which all other scenarios use."""
+    first, *others = json.loads(run([sys.executable, __file__])["stdout"])
+    runs = {}
+    for method in others:
+        log = str(SHARE / f"method-{method}.log")
+        runs[method] = run(
+            [
+                *(sys.executable, __file__, method),
+                *("trace", "-o", str(SHARE / f"method-{method}.dmabuf"), "--"),
+                *workload("random_ops.py", "--operations", "400", "--log", log),
+            ]
+        )
+    return {"first": first, "runs": runs}
+
+
+def main(method: str, *arguments: str) -> None:
+    """The tool, restricted."""
+    from dmabuf_tool.cli.main import main as tool_main
+    from dmabuf_tool.probes import abilities
+
+    probe = abilities.probe
+
+    def only(*given: Any) -> Any:
+        return replace(probe(*given), **{other: other == method for other in METHODS})
+
+    abilities.probe = only
+    sys.argv = ["dmabuf-tool", *arguments]
+    tool_main()
+
+
+if __name__ == "__main__":
+    if sys.argv[1:]:
+        main(*sys.argv[1:])
+    else:
+        from dmabuf_tool.kernel.btf import Btf
+        from dmabuf_tool.probes import abilities
+
+        print(json.dumps(abilities.probe(Btf()).methods()))
