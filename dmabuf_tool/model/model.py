@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from dmabuf_tool.model.holders import Holders
 from dmabuf_tool.model.joins import join_bounces, join_iommu, last_before
+from dmabuf_tool.model.levels import Levels
 from dmabuf_tool.model.mappings import MAPPING, Mappings
 from dmabuf_tool.model.processes import Processes
 from dmabuf_tool.model.rates import seconds_of
@@ -23,7 +24,7 @@ from dmabuf_tool.model.registry import RARE_KINDS, Registry
 from dmabuf_tool.model.scatter import SUMMARY, Chunks, summarise
 from dmabuf_tool.model.sites import Configure
 from dmabuf_tool.model.step import Step, split_calls
-from dmabuf_tool.model.store import Index, Rows
+from dmabuf_tool.model.store import Rows
 from dmabuf_tool.model.tally import Hot, count_repeated, tally
 from dmabuf_tool.schema import Batch, Events, Flag, Kind, Losses, view
 
@@ -46,6 +47,7 @@ class Model:
         self.mappings = Mappings()
         self.processes = Processes()
         self.holders = Holders()
+        self.levels = Levels(self)
         self.losses = Losses()
         self.events = 0
         self.first_ns = 0
@@ -67,6 +69,9 @@ class Model:
             + self.registry.sites.untracked
             + self.mappings.untracked
             + self.processes.untracked
+            + self.levels.untracked
+            + self.levels.contexts.untracked
+            + self.levels.spans.untracked
         )
 
     def apply(self, batch: Batch) -> Step:
@@ -112,6 +117,7 @@ class Model:
         )
         self.processes.see(events)
         tally(self.registry, self.processes, events, hot)
+        hazards = self.levels.apply(events, seq, calls, ended, unmaps, unmap_seq, iommu, iommu_seq)
         maps, failed = split_calls(calls)
         return Step(
             model=self,
@@ -131,6 +137,7 @@ class Model:
             attaches=changes.attaches,
             detaches=changes.detaches,
             releases=changes.releases,
+            hazards=hazards,
         )
 
     def sweep(self) -> None:
@@ -185,6 +192,7 @@ class Model:
             for field in _SUMMARY_NAMES:
                 rows[field][place] = summary[field]
             self._chunks.keep(tables, segments, ids)
+            self.levels.take_tables(tables, segments)
         cut = (rows["flags"] & (Flag.CUT | Flag.SEGMENTS_LOST)) != 0
         rows["complete"][cut] = False
         return rows
@@ -210,11 +218,7 @@ class Model:
 
     def _last(self, field: str, buffers: NDArray[np.uint32]) -> NDArray[np.uint64]:
         """A BUFFER_COUNTS field of each buffer, up to the batch before; 0 where unknown."""
-        counts = self.registry.buffer_counts
-        position: Index = counts.find(buffers)
-        if not len(counts):
-            return np.zeros(len(buffers), np.uint64)
-        return np.where(position >= 0, counts.rows[field][position], 0).astype(np.uint64)
+        return self.registry.buffer_counts.values(field, buffers, 0)
 
     def _last_other(self, rows: Rows) -> NDArray[np.uint64]:
         """Of each mapping's buffer the map that ended last by devices of the other coherency."""

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from dmabuf_tool.model.hazards import Hazard
 from dmabuf_tool.model.objects import Attachment, Buffer
 from dmabuf_tool.model.store import Rows
 from dmabuf_tool.schema import Events, Flag
@@ -29,6 +30,7 @@ class Step:
         unmaps, pins, cpu, invalidates: events under the "map" names; pins has UNPIN too.
         iommu, iommu_seq: IOMMU_MAP and IOMMU_UNMAP under the "iommu" names, and their place.
         attaches: refused ones too. detaches: those that were live. exports, releases: buffers.
+        hazards: what the two levels did to each other.
     """
 
     model: Model
@@ -48,6 +50,7 @@ class Step:
     attaches: list[Attachment]
     detaches: list[Attachment]
     releases: list[Buffer]
+    hazards: list[Hazard]
 
 
 def split_calls(calls: Rows) -> tuple[Rows, Rows]:

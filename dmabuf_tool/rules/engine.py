@@ -36,7 +36,8 @@ class Engine:
         filled = {
             part
             for part in ("maps", "calls", "failed", "ended", "unmaps", "pins", "cpu",
-                         "invalidates", "iommu", "exports", "attaches", "detaches", "releases")
+                         "invalidates", "iommu", "exports", "attaches", "detaches", "releases",
+                         "hazards")
             if len(getattr(step, part))
         }  # fmt: skip
         self.found.begin_events()
