@@ -1,0 +1,76 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""fault-attributed: an IOMMU fault, and whose address it was."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from dmabuf_tool.model.faults import ENDED, NEVER_MAPPED, OTHER
+from dmabuf_tool.model.hazards import What
+from dmabuf_tool.rules.base import Rule, Severity, Told
+from dmabuf_tool.rules.two_levels import (
+    MS,
+    context_name,
+    facts,
+    hand_in,
+    hexed,
+    number,
+    person,
+)
+
+if TYPE_CHECKING:
+    from dmabuf_tool.model.hazards import Hazard
+    from dmabuf_tool.model.model import Model
+    from dmabuf_tool.model.step import Step
+    from dmabuf_tool.rules.findings import Findings
+
+RULE = Rule(
+    id="fault-attributed",
+    group="B",
+    severity=Severity.ERROR,
+    title="an IOMMU fault, and whose address it was",
+    holds="An IOMMU reported a fault. The address is looked up as of its time: a live "
+    "mapping, one that ended up to 12 s before, another device's or context's, or none.",
+    why="The device's access was stopped: a transfer is incomplete, a picture torn, a job dead.",
+    source="Intel VT-d and SMMUv3 tell only the kernel log (drivers/iommu/intel/dmar.c, "
+    "drivers/iommu/arm/arm-smmu-v3/); others raise the tracepoint iommu:io_page_fault.",
+    advice="Stop the device before the mapping is taken away: wait for its fences, then unmap.",
+    example="fault at 0xfff00000 (read): belonged to buffer ino 41, unmapped 3.1 ms before by "
+    "app (pid 312)",
+    reads=("hazards",),
+)
+
+
+def check(step: Step, found: Findings) -> None:
+    """Look at the facts of a batch."""
+    for fact in facts(step, What.FAULT):
+        hand_in(RULE, found, fact, _tell)
+
+
+def _tell(model: Model, fact: Hazard) -> Told:
+    numbers = fact.numbers
+    buffer = model.registry.buffers.get(fact.buffer)
+    if buffer is None:
+        ended = reversed(model.registry.ended_buffers)
+        buffer = next((one for one in ended if one.id == fact.buffer), None)
+    whose = f"buffer ino {buffer.ino}" if buffer is not None else "a buffer not known any more"
+    where = f" in {context_name(fact.context)}" if numbers.get("level") == 2 else ""
+    head = f"fault at {hexed(numbers['address'])} ({numbers['tried']}): "
+    if fact.detail == NEVER_MAPPED:
+        return Told(head + "no dma-buf was mapped there in the last 12 s", numbers)
+    gone = ""
+    if "since_unmap_ns" in numbers:
+        since = number(numbers["since_unmap_ns"]) / MS
+        by = person(model, number(numbers["unmapped_by"]))
+        gone = f", unmapped {since:.1f} ms before by {by}"
+    if fact.detail == OTHER:
+        other = model.registry.devices.get(number(numbers["other_device"]))
+        name = other.name if other is not None else "another device"
+        return Told(head + f"mapped for {name}{where}, not for this device: {whose}{gone}", numbers)
+    if fact.detail == ENDED:
+        return Told(head + f"belonged to {whose}{where}{gone}", numbers)
+    if "device_in" in numbers:
+        now = context_name(model.levels.contexts.find(number(numbers["device_in"])))
+        return Told(head + f"{whose} is mapped there, but the device is in {now}", numbers)
+    allowed = f", mapped {numbers['direction']}" if "direction" in numbers else ""
+    return Told(head + f"{whose} is mapped there{where}{allowed}", numbers)

@@ -1,0 +1,70 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""level1-bypassed: level 2 is fed from pages."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING
+
+from dmabuf_tool.model.matching import PAGES, SOURCES
+from dmabuf_tool.rules.base import Rule, Severity, Told
+from dmabuf_tool.rules.two_levels import context_name, sized, subject_of
+
+if TYPE_CHECKING:
+    from dmabuf_tool.model.contexts import Context
+    from dmabuf_tool.model.levels import Usage
+    from dmabuf_tool.model.model import Model
+    from dmabuf_tool.model.ranges import Range
+    from dmabuf_tool.rules.findings import Findings, Subject
+
+RULE = Rule(
+    id="level1-bypassed",
+    group="B",
+    severity=Severity.WARNING,
+    title="level 2 is fed from pages",
+    holds="A context maps the pages of a buffer, not the DMA addresses level 1 gave for them. "
+    "Warning if a table had no pages (orig_nents = 0, or a debug kernel that hides "
+    "them), else info.",
+    why="What the DMA API does at a map is done for other addresses: caches, bounce buffers "
+    "and the device's limits may not be those of the path the device really uses.",
+    source="include/linux/dma-buf.h forbids importers to use the struct pages of a table; "
+    "include/linux/iommu.h, iommu_map_sg() takes sg_phys().",
+    advice="The importer should map sg_dma_address() of the nents entries; or get pages in "
+    "another way than dma-buf.",
+    example="4 ranges (1.0 MiB) in private domain 3 are fed from pages, level 1 is bypassed",
+)
+
+
+def check_state(model: Model, found: Findings) -> None:
+    """Look at what was mapped in each context since the start."""
+    for (number, source), usage in sorted(model.levels.usage.items()):
+        context = model.levels.contexts.find(number)
+        if context is None or usage.worst is None or source != PAGES:
+            continue
+        found.case(
+            RULE,
+            (number, source),
+            partial(_tell, model, context, usage, usage.worst, source),
+            when=(usage.first_ns, usage.last_ns),
+            severity=Severity.WARNING if usage.pageless else Severity.INFO,
+            score=float(usage.bytes),
+            buffers=tuple(sorted(usage.buffers)),
+        )
+
+
+def _tell(
+    model: Model, context: Context, usage: Usage, worst: Range, source: int
+) -> tuple[Told, Subject]:
+    return Told(
+        f"{usage.count} ranges ({sized(usage.bytes)}) in {context_name(context)} are fed from "
+        f"pages, level 1 is bypassed"
+        + (f"; {usage.pageless} of tables without pages" if usage.pageless else ""),
+        {
+            "ranges": usage.count,
+            "bytes": usage.bytes,
+            "source": SOURCES[source],
+            "address": worst.start,
+            "size": worst.size,
+            "offset": worst.offset,
+        },
+    ), subject_of(model, context, worst)
