@@ -131,9 +131,55 @@ static inline int on_cpu_begin_exit(struct call *c)
 	return send_buffer_event(c, EV_CPU_BEGIN, c->ret, c->arg[1]);
 }
 
+/*
+ * gcc puts dma_buf_end_cpu_access() into dma_buf_ioctl() (seen on x86-64, 6.12 and 7.2), where
+ * DMA_BUF_IOCTL_SYNC then ends an access unseen. So the ioctl is watched too: a thread stands in
+ * this map from its entry until the end was seen, or until its return tells it.
+ */
+BPF_TABLE("lru_hash", u32, u32, syncs, 4096);
+
 static inline int on_cpu_end_exit(struct call *c)
 {
+	u32 tid = bpf_get_current_pid_tgid();
+
+	syncs.delete(&tid);
 	return send_buffer_event(c, EV_CPU_END, c->ret, c->arg[1]);
+}
+
+#define DMA_BUF_IOCTL_SYNC 0x40086200	/* _IOW('b', 0, struct dma_buf_sync) */
+#define DMA_BUF_SYNC_READ 1
+#define DMA_BUF_SYNC_WRITE 2
+#define DMA_BUF_SYNC_END 4
+
+/* dma_buf_ioctl(file, cmd, arg) */
+static inline int on_cpu_sync_entry(struct call *c)
+{
+	u32 tid = bpf_get_current_pid_tgid(), one = 1;
+
+	if ((u32)c->arg[1] == DMA_BUF_IOCTL_SYNC)
+		syncs.update(&tid, &one);
+	return 0;
+}
+
+static inline int on_cpu_sync_exit(struct call *c)
+{
+	struct file *file = (void *)c->arg[0];
+	u32 tid = bpf_get_current_pid_tgid(), direction = 0;
+	u64 flags = 0;
+
+	if ((u32)c->arg[1] != DMA_BUF_IOCTL_SYNC || !syncs.lookup(&tid))
+		return 0;
+	syncs.delete(&tid);
+	/* The kernel has just read it: the page is there. -EINVAL: refused, nothing was ended. */
+	if (bpf_probe_read_user(&flags, sizeof(flags), (void *)c->arg[2]) ||
+	    !(flags & DMA_BUF_SYNC_END) || (s32)c->ret == -22)
+		return 0;
+	if (!(flags & DMA_BUF_SYNC_WRITE))
+		direction = 2;
+	else if (!(flags & DMA_BUF_SYNC_READ))
+		direction = 1;
+	c->arg[0] = (u64)READ(file, private_data);
+	return send_buffer_event(c, EV_CPU_END, c->ret, direction);
 }
 
 static inline int on_invalidate_entry(struct call *c)

@@ -71,6 +71,8 @@ HOOKS: Final = (
     Hook("unpin", "buffer", ("dma_buf_unpin",), True, False, "unpins"),
     Hook("cpu_begin", "buffer", ("dma_buf_begin_cpu_access",), False, True, "CPU access"),
     Hook("cpu_end", "buffer", ("dma_buf_end_cpu_access",), False, True, "ends of CPU access"),
+    # DMA_BUF_IOCTL_SYNC: compilers put dma_buf_end_cpu_access() into it.
+    Hook("cpu_sync", "buffer", ("dma_buf_ioctl",), True, True, "ends of CPU access by ioctl"),
     Hook(
         "invalidate",
         "buffer",
