@@ -1,0 +1,53 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""list, devices and doctor on real kernels."""
+
+from __future__ import annotations
+
+import json
+import re
+
+ROW = re.compile(
+    r"^(\d{8,})\t[0-9a-f]{8}\t[0-9a-f]{8}\t\d{8}\t(\S+)\t(\d{8,})\t.*?\n"
+    r"\tAttached Devices:\n(.*?)^Total (\d+) devices attached$",
+    re.MULTILINE | re.DOTALL,
+)
+
+
+def test_there_are_no_kernel_headers(guest):
+    assert guest["surroundings"]["headers"] == []
+
+
+def test_doctor_finds_that_tracing_is_possible(guest):
+    result = guest["inspection"]
+    assert result["doctor"]["status"] == 0, result["doctor"]
+    document = json.loads(result["doctor"]["stdout"])
+    assert document["schema"].startswith("dmabuf-tool/doctor/")
+    assert result["doctor_text"]["status"] == 0 and result["doctor_text"]["stdout"]
+
+
+def test_devices(guest):
+    result = guest["inspection"]["devices"]
+    assert result["status"] == 0, result
+    devices = {device["name"]: device for device in json.loads(result["stdout"])["devices"]}
+    edu = devices["0000:00:03.0"]
+    assert edu["driver"] == "dmabuf_lab_edu"
+    assert edu["iommu_group"] is not None
+    assert edu["domain_type"] in ("DMA", "DMA-FQ")
+
+
+def test_list_equals_bufinfo(guest):
+    result = guest["inspection"]
+    assert result["list"]["status"] == 0, result["list"]
+    listed = json.loads(result["list"]["stdout"])["buffers"]
+    bufinfo = [
+        (int(ino), int(size), exporter, sorted(re.findall(r"^\t(\S+)$", attached, re.MULTILINE)))
+        for size, exporter, ino, attached, _ in ROW.findall(result["bufinfo"])
+    ]
+    assert [len(devices) for *_, devices in sorted(bufinfo)] == [0, 2, 1]
+    assert sorted(bufinfo) == sorted(
+        (b["ino"], b["size"], b["exporter"], sorted(b["devices"])) for b in listed
+    )
+    for buffer in listed:
+        assert [process["pid"] for process in buffer["processes"]] == [result["holder"]]
+    assert result["list_text"]["status"] == 0
+    assert result["list_text"]["stdout"].splitlines()[-1].startswith("3 buffers, 84.0 KiB;")
