@@ -4,7 +4,7 @@
     session -> selection -> capture, model and rules, output
 
 Batches are taken a few times a second: the model works on whole batches, and a small one costs
-as much as a large one.
+as much as a large one. A trace that only records is not judged: `report` does that later.
 """
 
 from __future__ import annotations
@@ -18,12 +18,14 @@ import time
 from collections.abc import Callable
 from typing import Any, Final
 
+import numpy as np
+
 from dmabuf_tool.capture.header import Header
 from dmabuf_tool.capture.writer import CaptureFull, CaptureWriter
 from dmabuf_tool.errors import ToolError
-from dmabuf_tool.kernel import devices, iommu, machine, procevents
-from dmabuf_tool.kernel.watcher import Watcher
+from dmabuf_tool.kernel import devices, iommu, machine
 from dmabuf_tool.live import Request, StopSignals, say
+from dmabuf_tool.model import inventory
 from dmabuf_tool.outputs import Output, Progress, abandon_stdout, open_output
 from dmabuf_tool.probes.loader import Loaded
 from dmabuf_tool.probes.selection import Selection
@@ -31,10 +33,14 @@ from dmabuf_tool.probes.session import Session
 from dmabuf_tool.probes.source import Options
 from dmabuf_tool.render.devices import document as device_document
 from dmabuf_tool.rules.engine import Engine
-from dmabuf_tool.schema import Batch
+from dmabuf_tool.schema import Batch, Losses
+from dmabuf_tool.surroundings import Surroundings
 
 _TAKE_S: Final = 0.2
 _TICK_S: Final = 0.5
+_SETTLE_S: Final = 0.4
+"""How long a trace goes on after its command: what a process leaves behind is told after a grace
+time (rules/attachment_leak.py), and the kernel cleans up behind it meanwhile."""
 
 
 class Tracer:
@@ -55,6 +61,8 @@ class Tracer:
         self._start_ns = time.monotonic_ns()
         self._selection = Selection(request.pids, request.comms, request.devices, request.exporters)
         self._engine = engine
+        self._judges = request.output is None or request.output_format != "none"
+        self._losses = Losses()
         self._events = 0
         self._notes: list[str] = []
         here, clocks = machine.machine(), machine.clocks()
@@ -73,7 +81,9 @@ class Tracer:
             loaded.close()
             raise
         self._output: Output = open_output(request, self._start_ns)
-        self._watcher: Watcher | None = None
+        self._surroundings = Surroundings()
+        self._entries: list[dict[str, Any]] = []
+        self._traced: set[int] = set()
         self._command: subprocess.Popen[bytes] | None = None
 
     def run(self) -> int:
@@ -82,11 +92,9 @@ class Tracer:
         try:
             self._announce()
             self._output.start(self._facts)
-            self._watcher = _watch_processes()
             self._spawn()
             reason = self._loop()
-            for batch in self._session.finish():
-                self._take(batch)
+            self._settle()
         except BrokenPipeError:
             # Who read our lines has gone: the trace ends, the capture stays whole.
             reason = "output closed"
@@ -152,12 +160,12 @@ class Tracer:
                 stack.callback(os.close, pidfd)
                 waits.append(pidfd)
             while True:
-                for batch in self._session.read():
-                    self._take(batch)
                 now = time.monotonic()
                 if now >= next_tick:
                     self._tick()
                     next_tick = now + _TICK_S
+                else:
+                    self._read()
                 if deadline is not None and now >= deadline:
                     return "done"
                 wait = _TAKE_S if deadline is None else min(_TAKE_S, deadline - now)
@@ -177,26 +185,47 @@ class Tracer:
             self._command.send_signal(self._stop.last)
         return True
 
+    def _settle(self) -> None:
+        """After a command: let what it left behind show; then take the last events."""
+        if self._command is not None:
+            end = time.monotonic() + _SETTLE_S
+            while (rest := end - time.monotonic()) > 0 and not self._stop.asked:
+                self._read()
+                select.select([self._stop.fileno()], [], [], min(rest, _TAKE_S))
+        self._tick(last=True)
+
+    def _read(self) -> None:
+        for batch in self._session.read():
+            self._take(batch)
+
     def _take(self, batch: Batch) -> None:
         batch = self._selection.apply(batch)
         self._events += len(batch.events)
+        self._losses = batch.losses
+        self._traced.update(np.unique(batch.events["tgid"]).tolist())
         self._record(lambda writer: writer.write(batch))
-        self._engine.feed(batch)
-        self._output.batch(batch)
+        if self._judges:
+            self._engine.feed(batch)
+            self._output.batch(batch)
 
-    def _tick(self) -> None:
-        if self._watcher is not None:
-            events = procevents.events(self._watcher.read())
-            exits = [(e.pid, e.time_ns) for e in events if e.kind == "exit"]
-            traced = self._engine.model.processes.by_tgid
-            known = [(pid, ns) for pid, ns in exits if pid in traced]
-            if known:
-                self._engine.model.process_exits(known)
-                entry = {"process_exits": [list(exit_) for exit_ in known]}
-                self._record(lambda writer: writer.write_inventory(entry))
+    def _tick(self, *, last: bool = False) -> None:
+        """Take what was seen beside the events, after all events that came before it."""
+        self._entries += self._surroundings.read(self._traced, last=last)
+        now_ns = time.monotonic_ns()
+        if last:
+            for batch in self._session.finish():
+                self._take(batch)
+        else:
+            self._read()
+        if not self._session.behind:
+            for entry in self._entries:
+                self._record(lambda writer, entry=entry: writer.write_inventory(entry))  # type: ignore[misc]
+                inventory.take(self._engine.model, entry)
+            self._entries = []
+            self._engine.model.advance(now_ns)
         self._record(CaptureWriter.tick)
-        self._engine.model.advance(time.monotonic_ns())
-        self._output.tick(self._engine, self._progress())
+        if self._judges:
+            self._output.tick(self._engine, self._progress())
 
     def _record(self, write: Callable[[CaptureWriter], None]) -> None:
         """Write to the capture, if there is one; a full disk ends it, not the trace."""
@@ -210,10 +239,7 @@ class Tracer:
 
     def _close(self, reason: str) -> None:
         """Let everything go, in an order that loses nothing."""
-        if self._watcher is not None:
-            with contextlib.suppress(BrokenPipeError):
-                self._tick()
-            self._watcher.close()
+        self._surroundings.close()
         self._record(lambda writer: writer.close(reason))
         self._session.close()
         with contextlib.suppress(BrokenPipeError):
@@ -222,7 +248,7 @@ class Tracer:
     def _summary(self) -> None:
         if self._request.quiet:
             return
-        losses = self._engine.model.losses
+        losses = self._losses
         seconds = (time.monotonic_ns() - self._start_ns) / 1e9
         lost = (
             f"LOST {losses.events} events, {losses.scatterlists} scatterlist entries,"
@@ -243,10 +269,3 @@ class Tracer:
         if status is None:
             return 0
         return status if status >= 0 else 128 - status
-
-
-def _watch_processes() -> Watcher | None:
-    try:
-        return procevents.watch()
-    except OSError:
-        return None

@@ -89,17 +89,16 @@ def read(file: Path, engine: Engine, only: tuple[str, ...], least: Severity) -> 
     """Read a capture through the model and the rules. Raises ToolError."""
     from dmabuf_tool.capture.reader import open_capture
     from dmabuf_tool.cli.progress import Progress
+    from dmabuf_tool.model import inventory
     from dmabuf_tool.model.gather import gather
-    from dmabuf_tool.model.holders import read_snapshots
     from dmabuf_tool.render.report import Capture
 
     with open_capture(file) as reader, Progress(f"reading {file.name}", reader.size) as bar:
         for batch in gather(reader.batches()):
             engine.feed(batch)
             bar.at(reader.position)
-        engine.model.process_exits(exits(reader.inventory))
-        for snapshot in read_snapshots(reader.inventory):
-            engine.model.holders.see(snapshot)
+        for entry in reader.inventory:
+            inventory.take(engine.model, entry)
         engine.model.advance(reader.end_ns)
         header = reader.header
         findings = [
@@ -119,17 +118,6 @@ def read(file: Path, engine: Engine, only: tuple[str, ...], least: Severity) -> 
             findings=findings,
             withheld=engine.found.withheld(),
         )
-
-
-def exits(inventory: list[dict[str, object]]) -> list[tuple[int, int]]:
-    """Process exits in a capture's inventory: entries {"process_exits": [[tgid, ts_ns], ...]}."""
-    found = []
-    for entry in inventory:
-        pairs = entry.get("process_exits")
-        for pair in pairs if isinstance(pairs, list) else ():
-            if isinstance(pair, list) and len(pair) == 2 and all(type(n) is int for n in pair):
-                found.append((pair[0], pair[1]))
-    return found
 
 
 def _write(document: dict[str, Any], by: tuple[str, ...]) -> None:

@@ -71,8 +71,9 @@ class Session:
         self._events = EventRing(loaded.maps["events"], options.event_ring)
         self._chunks = ChunkRing(loaded.maps["chunks"], options.chunk_ring)
         self._namer = Namer()  # forks: before the thread begins
-        self._drained: deque[_Drained] = deque()
+        self._drained: list[_Drained] = []
         self._backlog = 0
+        self._draining = threading.Lock()
         self._ended = threading.Event()
         self._asked: set[int] = set()
         self._waiting: deque[_Waiting] = deque()
@@ -89,17 +90,26 @@ class Session:
         self._thread.start()
 
     def read(self) -> list[Batch]:
-        """What happened since the last call, as far as its stacks have names; at most one batch
-        is new."""
-        parts = [self._drained.popleft() for _ in range(len(self._drained))]
+        """What happened since the last call, as far as its stacks have names.
+
+        At most one batch is new; with `behind` false nothing that happened before this call is
+        missing.
+        """
+        self._drain_once()
+        with self._draining:
+            parts, self._drained, self._backlog = self._drained, [], 0
         events, tables, raw = _join(parts)
-        self._backlog -= events.nbytes + raw.nbytes
         before = self._losses
         self._count()
         if len(events) or len(tables) or self._losses != before:
             batch = Batch(events, tables, self._normalize(raw), {}, self._losses)
             self._waiting.append(_Waiting(batch, self._ask(events), time.monotonic_ns()))
         return self._named()
+
+    @property
+    def behind(self) -> bool:
+        """Whether batches are held back until their stacks have names."""
+        return bool(self._waiting)
 
     def finish(self) -> list[Batch]:
         """The rest, to the last event sent before this call."""
@@ -134,12 +144,13 @@ class Session:
         Events are taken first: the chunks of a map are sent before its event, so those of every
         event taken are in the ring by then.
         """
-        fill = max(ring.window()[1] / ring.size for ring in (self._events, self._chunks))
-        if fill and self._backlog < _BACKLOG_BYTES:
-            events = self._events.read()
-            tables, raw = self._chunks.read()
-            self._backlog += events.nbytes + raw.nbytes
-            self._drained.append((events, tables, raw))
+        with self._draining:
+            fill = max(ring.window()[1] / ring.size for ring in (self._events, self._chunks))
+            if fill and self._backlog < _BACKLOG_BYTES:
+                events = self._events.read()
+                tables, raw = self._chunks.read()
+                self._backlog += events.nbytes + raw.nbytes
+                self._drained.append((events, tables, raw))
         return fill
 
     def _count(self) -> None:
