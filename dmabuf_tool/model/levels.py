@@ -89,6 +89,8 @@ class Levels:
         self.removed: deque[Removed] = deque(maxlen=_REMOVED_KEPT)
         self.switches: dict[int, deque[tuple[int, int, int]]] = {}
         """Device -> (seq, ts_ns, domain) of its moves, the first one where it was before."""
+        self._domains: dict[int, int] = {}
+        """Device -> its domain as of its last attach."""
         self.stale: dict[int, int] = {}
         """Ended mappings that ranges still target -> when they ended, ns."""
         self.invalidated: dict[int, deque[tuple[int, int]]] = {}
@@ -111,8 +113,7 @@ class Levels:
         """The domain a device was in at a time, 0 if that is not known."""
         moves = self.switches.get(device)
         if not moves:
-            known = self._model.registry.devices.get(device)
-            return known.domain if known is not None else 0
+            return self._domains.get(device, 0)
         found = moves[0][2]
         for _, when, domain in moves:
             if when <= ts_ns:
@@ -149,9 +150,11 @@ class Levels:
         self._hazards = []
         model = self._model
         effective = model.registry.sites.effective
+        if len(events):
+            self.spans.forget(int(events["ts_ns"].min()), self._linked())
         fresh = self.spans.add(calls, *self._tables, effective["translated"])
         self._tables = (np.empty(0, TABLE), np.empty(0, SEGMENT))
-        self.spans.end(ended, unmaps, events, model.last_ns, self._linked())
+        self.spans.end(ended, unmaps, events)
         ordered = np.flatnonzero(_ORDERED[np.minimum(events["kind"], 255)])
         rare = events.take(ordered)
         ops = [_Ops(seq[ordered], self._on_event, list(range(len(rare))))]
@@ -531,6 +534,9 @@ class Levels:
         event["seq"] = int(self._rare_seq[place])
         _HANDLERS[kind](self, event)
 
+    def _on_device(self, event: Record) -> None:
+        self._domains[event["device"]] = event["domain"]
+
     def _on_domain(self, event: Record) -> None:
         context = self.contexts.live.get(event["domain"])
         if context is None:
@@ -681,6 +687,7 @@ _IOMMU_NAMES: Final = VIEWS["iommu"].names or ()
 _MAPPING_NAMES: Final = MAPPING.names or ()
 
 _HANDLERS: Final[dict[int, Callable[[Levels, Record], None]]] = {
+    int(Kind.DEVICE): Levels._on_device,
     int(Kind.DOMAIN): Levels._on_domain,
     int(Kind.DOMAIN_ATTACH): Levels._on_domain_attach,
     int(Kind.DOMAIN_FREE): Levels._on_domain_free,

@@ -109,6 +109,11 @@ class Misfits:
         before = level[begins] - step[begins]
         carried = np.array([self._users.get(one, 0) for one in number[begins].tolist()])
         level += np.repeat(carried - before, count)
+        below = np.add.reduceat((level < 0).astype(np.int64), begins)
+        for index in np.flatnonzero(below).tolist():
+            # Unmaps of maps that were not seen: the count starts from nothing again.
+            mine = slice(int(begins[index]), int(begins[index] + count[index]))
+            level[mine] = _counted(int(carried[index]), step[mine].tolist())
         for one, left in zip(
             number[begins].tolist(), level[begins + count - 1].tolist(), strict=True
         ):
@@ -172,6 +177,15 @@ class Misfits:
                 hazard.numbers |= {"map_domain": int(row["space"]), "unmap_domain": now}
                 found.append(hazard)
         return found
+
+
+def _counted(level: int, steps: list[int]) -> list[int]:
+    """Running sums that do not go below 0."""
+    out = []
+    for step in steps:
+        level = max(0, level + step)
+        out.append(level)
+    return out
 
 
 def _elsewhere(event: np.void, how: str) -> Hazard:

@@ -95,8 +95,8 @@ class Spans:
             self._by_attachment.setdefault(attachment, []).append(number)
         return spans
 
-    def end(self, ended: Rows, unmaps: Events, events: Events, now_ns: int, linked: U32) -> None:
-        """Take a batch's ended mappings; forget what ended long ago, except the linked ones."""
+    def end(self, ended: Rows, unmaps: Events, events: Events) -> None:
+        """Take a batch's ended mappings."""
         position = self.store.find(ended["id"])
         known = position >= 0
         rows = self.store.rows
@@ -114,7 +114,6 @@ class Spans:
         position = self.store.find(unmaps["mapping"])
         known = (position >= 0) & ((unmaps["flags"] & Flag.CACHED) == 0)
         rows["end_tgid"][position[known]] = unmaps["tgid"][known]
-        self._forget(now_ns, linked)
 
     def row(self, number: int) -> np.void | None:
         """The span of a mapping, None if it is not known any more."""
@@ -170,7 +169,8 @@ class Spans:
         self._segments += len(dma.row) + len(pages.row)
         spans["digest"] = _digests(pages, spans["size"])
 
-    def _forget(self, now_ns: int, linked: U32) -> None:
+    def forget(self, now_ns: int, linked: U32) -> None:
+        """Drop what ended long before a time no question will go behind, but for the linked."""
         rows = self.store.rows
         old = self.store.alive & (rows["end_seq"] != NEVER)
         old &= rows["end_ns"] + np.uint64(_FORGET_NS) < now_ns
