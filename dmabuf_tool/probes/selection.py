@@ -55,6 +55,10 @@ class Selection:
         describing = np.isin(events["kind"], _DESCRIBING)
         self._learn(events[describing])
         keep = describing | self._chosen(events)
+        if self.exporters:
+            # Only now: a buffer may be born and gone within one batch. Ids do not come again.
+            gone = events["buffer"][events["kind"] == Kind.RELEASE]
+            self._buffers.difference_update(gone.tolist())
         dropped = events["mapping"][~keep & (events["kind"] == Kind.MAP)]
         tables = batch.tables[~np.isin(batch.tables["mapping"], dropped)]
         return replace(batch, events=events[keep], tables=tables)
@@ -78,11 +82,13 @@ class Selection:
         return chosen
 
     def _of_process(self, events: Events) -> NDArray[np.bool_]:
-        mine: NDArray[np.bool_] = np.isin(events["tgid"], list(self.pids))
+        mine = np.ones(len(events), bool)
+        if self.pids:
+            mine &= np.isin(events["tgid"], list(self.pids))
         if self.comms:
             present = np.unique(events["comm"])
             named = [c for c in present if _matches(text(bytes(c)), self.comms)]
-            mine |= np.isin(events["comm"], named)
+            mine &= np.isin(events["comm"], named)
         return mine
 
     def _learn(self, events: Events) -> None:
@@ -99,8 +105,6 @@ class Selection:
                 for e in born
                 if _matches(text(bytes(e["exporter"])), self.exporters)
             )
-            gone = events["buffer"][events["kind"] == Kind.RELEASE]
-            self._buffers.difference_update(gone.tolist())
 
 
 def _matches(name: str, patterns: Sequence[str]) -> bool:
