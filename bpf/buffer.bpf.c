@@ -132,7 +132,7 @@ static inline int on_cpu_begin_exit(struct call *c)
 }
 
 /*
- * gcc puts dma_buf_end_cpu_access() into dma_buf_ioctl() (seen on x86-64, 6.12 and 7.2), where
+ * gcc puts dma_buf_end_cpu_access() into dma_buf_ioctl() (seen on x86-64, 6.1 to 7.2), where
  * DMA_BUF_IOCTL_SYNC then ends an access unseen. So the ioctl is watched too: a thread stands in
  * this map from its entry until the end was seen, or until its return tells it.
  */

@@ -28,7 +28,8 @@ SMALL = Path("/tmp/small")
 def interrupted() -> Result:
     """Ctrl-C while the child works, and, twice in a row, at the moment tracing begins."""
     result: Result = {}
-    loading = Tracer("loading", "-o", "/tmp/loading.dmabuf")
+    # With nothing in the cache of compiled programs the child is busy for seconds.
+    loading = Tracer("loading", "-o", "/tmp/loading.dmabuf", XDG_CACHE_HOME="/tmp/no-cache")
     loading.wait(lambda: bool(loading.children()), "a loader")
     result["loading"] = loading.interrupt().end()
     result["loading_capture"] = Path("/tmp/loading.dmabuf").exists()

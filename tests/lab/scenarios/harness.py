@@ -66,12 +66,17 @@ def until(condition: Callable[[], bool], what: str) -> None:
 class Tracer:
     """`dmabuf-tool trace` at work, in a process group of its own like a terminal's."""
 
-    def __init__(self, name: str, *arguments: str) -> None:
+    def __init__(self, name: str, *arguments: str, **environment: str) -> None:
         self._out, self._err = Path(f"/tmp/{name}.out"), Path(f"/tmp/{name}.err")
         self._argv = ["dmabuf-tool", "trace", *arguments]
         with self._out.open("wb") as out, self._err.open("wb") as err:
             self.process = subprocess.Popen(
-                self._argv, stdout=out, stderr=err, stdin=subprocess.DEVNULL, start_new_session=True
+                self._argv,
+                stdin=subprocess.DEVNULL,
+                stdout=out,
+                stderr=err,
+                env={**os.environ, **environment},
+                start_new_session=True,
             )
 
     def said(self) -> str:
