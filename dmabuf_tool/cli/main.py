@@ -22,6 +22,7 @@ from dmabuf_tool.errors import ToolError
 VERBS: Final = {
     "trace": "Trace dma-bufs live; -o records a capture.",
     "report": "Report what captures hold: findings, devices, buffers, contexts.",
+    "explain": "Say what a finding means, why it matters and what to do.",
     "list": "List the dma-bufs that exist now, who is attached and who holds them.",
     "devices": "List devices with their DMA limits, IOMMU group and domain.",
     "doctor": "Say what can be traced on this machine, and how to fix what cannot.",
