@@ -33,7 +33,7 @@ def interrupted() -> Result:
     loading.wait(lambda: bool(loading.children()), "a loader")
     result["loading"] = loading.interrupt().end()
     result["loading_capture"] = Path("/tmp/loading.dmabuf").exists()
-    ready = Tracer("ready", "-o", str(SHARE / "ready.dmabuf")).ready()
+    ready = Tracer("ready", "-f", "-o", str(SHARE / "ready.dmabuf")).ready()
     result["ready"] = ready.interrupt().interrupt().end()
     return result
 
@@ -83,7 +83,7 @@ def refused() -> Result:
         "no_pid": tool("trace", "-p", nobody),
         "no_device": tool("trace", "-D", "nosuch"),
         "no_command": tool("trace", "--", "/nowhere/command"),
-        "duration": tool("trace", "-d", "0.5", "-o", str(SHARE / "duration.dmabuf")),
+        "duration": tool("trace", "-d", "0.5", "-f", "-o", str(SHARE / "duration.dmabuf")),
         "as_nobody": tool_as_nobody(),
     }
     return {**result, "kept": there.read_text(), "nobody": nobody}

@@ -27,7 +27,7 @@ def filters() -> Result:
         "exporter": ("-x", "dmabuf_l*"),
     }
     tracers = {
-        name: Tracer(f"filter-{name}", *arguments, "-o", str(SHARE / f"filter-{name}.dmabuf"))
+        name: Tracer(f"filter-{name}", *arguments, "-f", "-o", str(SHARE / f"filter-{name}.dmabuf"))
         for name, arguments in asked.items()
     }
     for tracer in tracers.values():

@@ -22,5 +22,5 @@ def _traced(name: str, command: list[str]) -> Result:
     capture = str(SHARE / f"{name}.dmabuf")
     words = f'exec > {SHARE}/{name}.account; exec "$@"'
     return tool(
-        *("trace", "--format", "json", "-o", capture, "--", "sh", "-c", words, "sh"), *command
+        *("trace", "--format", "json", "-f", "-o", capture, "--", "sh", "-c", words, "sh"), *command
     )

@@ -26,7 +26,7 @@ def methods() -> Result:
         runs[method] = run(
             [
                 *(sys.executable, __file__, method),
-                *("trace", "-o", str(SHARE / f"method-{method}.dmabuf"), "--"),
+                *("trace", "-f", "-o", str(SHARE / f"method-{method}.dmabuf"), "--"),
                 *workload("random_ops.py", "--operations", "400", "--log", log),
             ]
         )

@@ -32,7 +32,7 @@ FUNCTIONS = {
 def truth() -> Result:
     """Over 10,000 operations of two processes; the capture goes to the share, and the log."""
     return tool(
-        *("trace", "-o", str(SHARE / "truth.dmabuf"), "--"),
+        *("trace", "-f", "-o", str(SHARE / "truth.dmabuf"), "--"),
         *(sys.executable, __file__, str(OPERATIONS)),
     )
 
