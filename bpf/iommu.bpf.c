@@ -151,3 +151,25 @@ static inline int on_bounce_entry(struct call *c)
 	frame->bounce_bytes += c->arg[2];
 	return 0;
 }
+
+/*
+ * iommu:io_page_fault (dev, iova, flags), raised by report_iommu_fault(): not by VT-d nor SMMUv3.
+ * The device may be NULL (arm-smmu v2).
+ */
+static inline int on_fault_entry(struct call *c)
+{
+	u32 device = device_id((struct device *)c->arg[0], false);
+	struct event *e = begin(EV_FAULT);
+
+	if (!e)
+		return 0;
+	e->device = device;
+	e->tgid = 0;		/* an interrupt's: of nobody */
+	e->tid = 0;
+	e->l2.address = c->arg[1];
+	e->l2.offset = (u32)c->arg[2];
+	e->l2.provider = 5;	/* TOLD_BY in model/faults.py */
+	e->l2.client = c->arg[2] & 1 ? 2 : 1;	/* IOMMU_FAULT_WRITE: a write, else a read */
+	submit(e);
+	return 0;
+}

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""What a live trace looks at beside its events: exits of processes, and who holds which buffers.
+"""What a live trace looks at beside its events: exits, who holds which buffers, IOMMU faults.
 
-It becomes entries of the capture's inventory (model/inventory.py), so that a report knows it too.
+It becomes entries of the capture's inventory (model/inventory.py), and faults become events, so
+that a report knows it too.
 """
 
 from __future__ import annotations
@@ -10,8 +11,11 @@ import time
 from collections.abc import Set as AbstractSet
 from typing import Any, Final
 
-from dmabuf_tool.kernel import fdinfo, procevents
+import numpy as np
+
+from dmabuf_tool.kernel import faults, fdinfo, procevents
 from dmabuf_tool.kernel.watcher import Watcher
+from dmabuf_tool.schema import EVENT, Events, Kind, view
 
 _HOLDERS_EVERY_S: Final = 10.0
 
@@ -25,6 +29,11 @@ class Surroundings:
             self._processes = procevents.watch()
         except OSError:
             self._processes = None
+        self._log: Watcher | None
+        try:
+            self._log = faults.watch()
+        except OSError:
+            self._log = None
         self._next_holders = time.monotonic() + _HOLDERS_EVERY_S
 
     def read(self, traced: AbstractSet[int], *, last: bool = False) -> list[dict[str, Any]]:
@@ -43,8 +52,25 @@ class Surroundings:
             entries.append({"holders": _holders()})
         return entries
 
+    def faults(self) -> Events:
+        """FAULT events of the kernel log since the last call; they belong behind all events of
+        their time."""
+        if self._log is None:
+            return np.empty(0, EVENT)
+        found = faults.faults(self._log.read())
+        events = np.zeros(len(found), EVENT)
+        rows = view(events, "l2")
+        for row, fault in zip(rows, found, strict=True):
+            row["kind"], row["stack"], row["ts_ns"] = Kind.FAULT, -1, fault.ts_ns
+            row["address"], row["offset"] = fault.address, fault.reason
+            row["context"], row["provider"] = fault.pasid, fault.told_by
+            row["owner"], row["client"] = fault.requester + 1, fault.tried
+        return events
+
     def close(self) -> None:
         """Stop watching."""
+        if self._log is not None:
+            self._log.close()
         if self._processes is not None:
             self._processes.close()
 

@@ -16,6 +16,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, Final
 
 import numpy as np
@@ -33,7 +34,7 @@ from dmabuf_tool.probes.session import Session
 from dmabuf_tool.probes.source import Options
 from dmabuf_tool.render.devices import document as device_document
 from dmabuf_tool.rules.engine import Engine
-from dmabuf_tool.schema import Batch, Losses
+from dmabuf_tool.schema import Batch, Events, Losses, empty_batch
 from dmabuf_tool.surroundings import Surroundings
 
 _TAKE_S: Final = 0.2
@@ -84,6 +85,7 @@ class Tracer:
         self._surroundings = Surroundings()
         self._entries: list[dict[str, Any]] = []
         self._traced: set[int] = set()
+        self._faults: list[Events] = []
         self._command: subprocess.Popen[bytes] | None = None
 
     def run(self) -> int:
@@ -199,7 +201,9 @@ class Tracer:
             self._take(batch)
 
     def _take(self, batch: Batch) -> None:
-        batch = self._selection.apply(batch)
+        self._deliver(self._selection.apply(batch))
+
+    def _deliver(self, batch: Batch) -> None:
         self._events += len(batch.events)
         self._losses = batch.losses
         self._traced.update(np.unique(batch.events["tgid"]).tolist())
@@ -211,6 +215,7 @@ class Tracer:
     def _tick(self, *, last: bool = False) -> None:
         """Take what was seen beside the events, after all events that came before it."""
         self._entries += self._surroundings.read(self._traced, last=last)
+        self._faults.append(self._surroundings.faults())
         now_ns = time.monotonic_ns()
         if last:
             for batch in self._session.finish():
@@ -218,6 +223,7 @@ class Tracer:
         else:
             self._read()
         if not self._session.behind:
+            self._take_faults()
             for entry in self._entries:
                 self._record(lambda writer, entry=entry: writer.write_inventory(entry))  # type: ignore[misc]
                 inventory.take(self._engine.model, entry)
@@ -226,6 +232,13 @@ class Tracer:
         self._record(CaptureWriter.tick)
         if self._judges:
             self._output.tick(self._engine, self._progress())
+
+    def _take_faults(self) -> None:
+        """Faults of the kernel log, which nothing selects: they name no process."""
+        events = np.concatenate(self._faults)
+        self._faults = []
+        if len(events):
+            self._deliver(replace(empty_batch(), events=events, losses=self._losses))
 
     def _record(self, write: Callable[[CaptureWriter], None]) -> None:
         """Write to the capture, if there is one; a full disk ends it, not the trace."""

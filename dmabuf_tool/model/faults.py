@@ -39,7 +39,8 @@ def explain(levels: Levels, event: dict[str, Any]) -> Hazard:
     The best answer of these, in this order: what the device's address space of that time has
     there, what it had, what the DMA domain it was switched away from has, what others have.
     """
-    address, ts_ns, device = event["address"], event["ts_ns"], event["device"]
+    address, ts_ns = event["address"], event["ts_ns"]
+    device = event["device"] or levels.device_called(pci_name(event["owner"]))
     hazard = Hazard(What.FAULT, ts_ns, device=device, severe=True, detail=NEVER_MAPPED)
     hazard.numbers = {
         "address": address,
@@ -58,6 +59,19 @@ def explain(levels: Levels, event: dict[str, Any]) -> Hazard:
     if not found:
         hazard.numbers["remembered_ns"] = REMEMBERED_NS
     return hazard
+
+
+def pci_name(requester: int) -> str:
+    """What the requester of a FAULT is called in sysfs; "" for none.
+
+    A stream id of an SMMU is taken for a PCI requester id: firmware maps them one to one nearly
+    everywhere (IORT, iommu-map).
+    """
+    if not requester:
+        return ""
+    number = requester - 1
+    segment, bus, place = number >> 16, number >> 8 & 0xFF, number & 0xFF
+    return f"{segment:04x}:{bus:02x}:{place >> 3:02x}.{place & 7}"
 
 
 def _in_ranges(

@@ -120,6 +120,11 @@ class Levels:
                 found = domain
         return found
 
+    def device_called(self, wanted: str) -> int:
+        """The newest device of a name, 0 if there is none."""
+        devices = self._model.registry.devices.values() if wanted else ()
+        return max((one.id for one in devices if one.name == wanted), default=0)
+
     def on_top(self, mapping: int) -> set[Range]:
         """The ranges that target a mapping."""
         return self._on_top.get(mapping, set())

@@ -119,6 +119,16 @@ HOOKS: Final = (
         "swiotlb bounces",
         raw_tracepoint="swiotlb_bounced",
     ),
+    # Only raw: arm-smmu v2 passes a NULL device, which the tracepoint's own code would read.
+    Hook(
+        "fault",
+        "iommu",
+        (),
+        True,
+        False,
+        "faults of IOMMUs that raise io_page_fault",
+        raw_tracepoint="io_page_fault",
+    ),
 )
 
 
