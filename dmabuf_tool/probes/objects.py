@@ -101,11 +101,16 @@ class Compiled:
 
 
 def directory() -> Path:
-    """Where compiled programs are kept: $XDG_CACHE_HOME, for root /var/cache."""
-    base = os.environ.get("XDG_CACHE_HOME")
-    if base and os.path.isabs(base):
+    """Where compiled programs are kept: $XDG_CACHE_HOME; without it /var/cache for root.
+
+    Another user's directory does no harm: what is not owned by who loads is not read.
+    """
+    base = os.environ.get("XDG_CACHE_HOME", "")
+    if os.path.isabs(base):
         return Path(base) / "dmabuf-tool"
-    return Path("/var/cache/dmabuf-tool") if os.geteuid() == 0 else Path.home() / ".cache"
+    if os.geteuid() == 0:
+        return Path("/var/cache/dmabuf-tool")
+    return Path.home() / ".cache" / "dmabuf-tool"
 
 
 def key_of(text: str) -> str:

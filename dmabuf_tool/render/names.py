@@ -43,8 +43,9 @@ EVENT_NAMES: Final[dict[Kind, str]] = {
 }
 """Events as lines and JSON name them; NAME_* events introduce and are not shown."""
 
-# What the kernel returns but user space never sees (include/linux/errno.h).
+# The kernel's names where Python knows another, or none (include/linux/errno.h).
 _KERNEL_ERRNO: Final = {
+    95: "EOPNOTSUPP",
     512: "ERESTARTSYS",
     513: "ERESTARTNOINTR",
     514: "ERESTARTNOHAND",
@@ -56,7 +57,7 @@ _KERNEL_ERRNO: Final = {
 def errno_name(result: int) -> str:
     """The name of a negative result, "ENOMEM"; a number without a name as "E524"."""
     number = -result
-    return errno.errorcode.get(number) or _KERNEL_ERRNO.get(number) or f"E{number}"
+    return _KERNEL_ERRNO.get(number) or errno.errorcode.get(number) or f"E{number}"
 
 
 @dataclass(slots=True)
