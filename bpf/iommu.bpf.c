@@ -158,7 +158,7 @@ static inline int on_bounce_entry(struct call *c)
  */
 static inline int on_fault_entry(struct call *c)
 {
-	u32 device = device_id((struct device *)c->arg[0], false);
+	u32 device = device_id((struct device *)c->arg[0]);
 	struct event *e = begin(EV_FAULT);
 
 	if (!e)
