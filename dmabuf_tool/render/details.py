@@ -12,7 +12,8 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from dmabuf_tool.render.names import EVENT_NAMES, errno_name
+from dmabuf_tool.kernel.errnos import errno_name
+from dmabuf_tool.render.names import EVENT_NAMES
 from dmabuf_tool.schema import DOMAIN_TYPE_NAMES, PAYLOAD_OF, Events, Flag, Kind, view
 
 _DIRECTIONS: Final = ("bidi", "to  ", "from", "none")

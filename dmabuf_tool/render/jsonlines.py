@@ -19,6 +19,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from dmabuf_tool.kernel.errnos import errno_name
 from dmabuf_tool.kernel.text import decode
 from dmabuf_tool.render.names import (
     EVENT_NAMES,
@@ -26,7 +27,6 @@ from dmabuf_tool.render.names import (
     Buffer,
     Device,
     Names,
-    errno_name,
     unknown_buffer,
 )
 from dmabuf_tool.render.segments import Scatterlists

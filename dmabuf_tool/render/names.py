@@ -7,7 +7,6 @@ events need no more state than this. Everything learned about a buffer goes when
 
 from __future__ import annotations
 
-import errno
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -42,23 +41,6 @@ EVENT_NAMES: Final[dict[Kind, str]] = {
     Kind.FAULT: "fault",
 }
 """Events as lines and JSON name them; NAME_* events introduce and are not shown."""
-
-# The kernel's names where Python knows another, or none (include/linux/errno.h).
-_KERNEL_ERRNO: Final = {
-    95: "EOPNOTSUPP",
-    512: "ERESTARTSYS",
-    513: "ERESTARTNOINTR",
-    514: "ERESTARTNOHAND",
-    517: "EPROBE_DEFER",
-    524: "ENOTSUPP",
-}
-
-
-def errno_name(result: int) -> str:
-    """The name of a negative result, "ENOMEM"; a number without a name as "E524"."""
-    number = -result
-    return _KERNEL_ERRNO.get(number) or errno.errorcode.get(number) or f"E{number}"
-
 
 @dataclass(slots=True)
 class Buffer:

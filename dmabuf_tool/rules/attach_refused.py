@@ -7,7 +7,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from dmabuf_tool.rules.base import Rule, Severity, Told
-from dmabuf_tool.rules.refusals import ATTACH_REASONS, TRANSIENT, errno_name
+from dmabuf_tool.rules.refusals import ATTACH_REASONS, TRANSIENT, negative
 from dmabuf_tool.rules.wording import exporter, importer
 
 if TYPE_CHECKING:
@@ -53,10 +53,10 @@ def _tell(found: Findings, attachment: Attachment) -> tuple[Told, Subject]:
     if -attachment.result in TRANSIENT:
         reason = "interrupted, the caller repeats it"
     told = Told(
-        f"attach refused with {errno_name(attachment.result)}: {reason}; "
+        f"attach refused with {negative(attachment.result)}: {reason}; "
         f"exporter {exporter(site)}, importer {importer(site)}",
         {
-            "errno": errno_name(attachment.result),
+            "errno": negative(attachment.result),
             "step": "attach",
             "reason": reason,
             "importer": str(site.importer) if site.importer else None,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from dmabuf_tool.rules.base import Rule, Severity, Told
-from dmabuf_tool.rules.refusals import TRANSIENT, Refusal, errno_name, map_reason
+from dmabuf_tool.rules.refusals import TRANSIENT, Refusal, map_reason, negative
 from dmabuf_tool.rules.undone import short_runs, undone
 from dmabuf_tool.rules.wording import exporter, importer, size
 
@@ -66,13 +66,13 @@ def _tell_failed(row: np.void, site: Site) -> Told:
     if -result in TRANSIENT:
         text, advice = "interrupted, the caller repeats it", "Nothing, while it is rare."
     step = "DMA API" if dma_errno else "exporter"
-    inner = f" ({errno_name(dma_errno)})" if dma_errno and dma_errno != result else ""
+    inner = f" ({negative(dma_errno)})" if dma_errno and dma_errno != result else ""
     return Told(
-        f"map refused with {errno_name(result)} by the {step}{inner}: {text}; "
+        f"map refused with {negative(result)} by the {step}{inner}: {text}; "
         f"exporter {exporter(site)}, importer {importer(site)}",
         {
-            "errno": errno_name(result),
-            "dma_errno": errno_name(dma_errno) if dma_errno else None,
+            "errno": negative(result),
+            "dma_errno": negative(dma_errno) if dma_errno else None,
             "step": step,
             "reason": text,
             "size": int(row["size"]),

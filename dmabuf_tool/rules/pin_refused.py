@@ -7,7 +7,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from dmabuf_tool.rules.base import Rule, Severity, Told
-from dmabuf_tool.rules.refusals import PIN_REASONS, TRANSIENT, errno_name
+from dmabuf_tool.rules.refusals import PIN_REASONS, TRANSIENT, negative
 from dmabuf_tool.rules.wording import exporter, importer, size
 
 if TYPE_CHECKING:
@@ -52,8 +52,8 @@ def _tell(subject: Subject, result: int, wanted: int) -> tuple[Told, Subject]:
     if -result in TRANSIENT:
         reason = "interrupted, the caller repeats it"
     told = Told(
-        f"pin refused with {errno_name(result)}: {reason}; exporter {exporter(subject.site)}, "
+        f"pin refused with {negative(result)}: {reason}; exporter {exporter(subject.site)}, "
         f"importer {importer(subject.site)}, {size(wanted)}",
-        {"errno": errno_name(result), "step": "pin", "reason": reason, "size": wanted},
+        {"errno": negative(result), "step": "pin", "reason": reason, "size": wanted},
     )
     return told, subject

@@ -13,15 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
-# Errnos user space never sees (include/linux/errno.h), and those Python knows by other names.
-_KERNEL_NAMES: Final = {
-    11: "EAGAIN",
-    35: "EDEADLK",
-    95: "EOPNOTSUPP",
-    512: "ERESTARTSYS",
-    517: "EPROBE_DEFER",
-    524: "ENOTSUPP",
-}
+from dmabuf_tool.kernel.errnos import errno_name
 
 TRANSIENT: Final = frozenset(
     {errno.EINTR, errno.EAGAIN, errno.EDEADLK, errno.EALREADY, 512, 513, 514, 516}
@@ -29,11 +21,9 @@ TRANSIENT: Final = frozenset(
 """A signal came, or a ww_mutex asks to try again: no refusal, the caller repeats."""
 
 
-def errno_name(result: int) -> str:
+def negative(result: int) -> str:
     """-22 -> "-EINVAL"."""
-    number = abs(result)
-    name = _KERNEL_NAMES.get(number) or errno.errorcode.get(number)
-    return f"-{name}" if name else str(-number)
+    return f"-{errno_name(result)}"
 
 
 @dataclass(frozen=True, slots=True)

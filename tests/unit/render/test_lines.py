@@ -9,10 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from render_samples import START, any_batch, batch, cut, event, story
 
+from dmabuf_tool.kernel.errnos import errno_name
 from dmabuf_tool.kernel.text import safe
 from dmabuf_tool.render.details import human_size, human_time
 from dmabuf_tool.render.lines import COLUMNS, LineRenderer, header_line
-from dmabuf_tool.render.names import EVENT_NAMES, errno_name
+from dmabuf_tool.render.names import EVENT_NAMES
 from dmabuf_tool.schema import NAME_KINDS, Batch, Flag, Kind, Losses, of_kind
 
 EXPECTED = """\

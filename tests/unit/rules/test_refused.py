@@ -7,16 +7,16 @@ from batches import Trace, runs
 from raised import findings, one
 
 from dmabuf_tool.rules.base import Severity
-from dmabuf_tool.rules.refusals import errno_name
+from dmabuf_tool.rules.refusals import negative
 from dmabuf_tool.schema import DomainType, Flag
 
 VB2 = "vb2_dc_attach_dmabuf [videobuf2_dma_contig]"
 
 
 def test_errno_names() -> None:
-    assert errno_name(-22) == "-EINVAL"
-    assert errno_name(-512) == "-ERESTARTSYS"
-    assert errno_name(-4000) == "-4000"
+    assert negative(-22) == "-EINVAL"
+    assert negative(-512) == "-ERESTARTSYS"
+    assert negative(-4000) == "-E4000"
 
 
 def test_attach_refused_names_errno_importer_and_people() -> None:
