@@ -22,6 +22,7 @@ def main() -> int:
     p.add_argument("--rounds", type=int, default=3)
     p.add_argument("--mib", type=int, default=4)
     p.add_argument("--exporter", choices=["heap", "udmabuf", "driver"], default="heap")
+    p.add_argument("--edu", type=int, default=0, metavar="N", help="the Nth edu device")
     p.add_argument("--run-pages", type=int, default=256, help="driver: pages a physical run")
     args = p.parse_args()
     account = Account("map_loop")
@@ -36,7 +37,7 @@ def main() -> int:
         else:
             fd = stock[exporter](size)
         with uapi.closing(fd):
-            attachment = driver.attach(fd, driver.edu()[0])
+            attachment = driver.attach(fd, driver.edu()[args.edu])
             rounds = []
             for _ in range(args.rounds):
                 pairs, ns = driver.map_loop(attachment, args.pairs)
