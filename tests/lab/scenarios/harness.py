@@ -22,7 +22,7 @@ __all__ = ["lab", "uapi"]  # of the workloads
 
 SHARE = Path("/share")
 WORKLOADS = Path("/project/tests/lab/workloads")
-TIMEOUT = 240.0
+TIMEOUT = 600.0
 """Seconds for any one program, far beyond what an emulated machine needs: only a hang gets here."""
 
 Result = dict[str, Any]
