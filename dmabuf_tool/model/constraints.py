@@ -24,6 +24,9 @@ from dmabuf_tool.model.frameworks import Framework
 NO_LIMIT: Final = 0xFFFF_FFFF_FFFF_FFFF
 DEFAULT_SEGMENT: Final = 65536
 PCI_BOUNDARY: Final = 0xFFFF_FFFF
+DEFAULT_MASK: Final = 0xFFFF_FFFF
+"""dma_mask of a PCI or platform device whose driver sets none (pci_setup_device(),
+setup_pdev_dma_masks())."""
 NO_GROUP: Final = 0xFFFF_FFFF
 
 

@@ -51,7 +51,7 @@ def union(sites: Iterable[Site]) -> Union:
             size, size_device = force.max_segment_size, site.device
         if force.max_segment_count and (not count or force.max_segment_count < count):
             count, count_device = force.max_segment_count, site.device
-        if force.segment_boundary_mask != NO_LIMIT:
+        if force.boundary_source in TOLD:
             boundary &= force.segment_boundary_mask
             boundary_devices.append(site.device)
     return Union(
@@ -82,6 +82,7 @@ def tighter(new: Site, others: Sequence[Site]) -> tuple[str, ...]:
         not before.max_segment_count or mine.max_segment_count < before.max_segment_count
     ):
         out.append("segment count")
-    if mine.segment_boundary_mask & before.segment_boundary_mask != before.segment_boundary_mask:
+    boundary = before.segment_boundary_mask
+    if mine.boundary_source in TOLD and mine.segment_boundary_mask & boundary != boundary:
         out.append("segment boundary")
     return tuple(out)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from dmabuf_tool.model.constraints import DEFAULT_MASK, Source
 from dmabuf_tool.rules.base import Rule, Severity, Told
 from dmabuf_tool.rules.refusals import TRANSIENT
 from dmabuf_tool.rules.wording import exporter, importer
@@ -24,7 +25,8 @@ RULE = Rule(
     title="a device with tighter limits attached after the first map",
     holds="At the attach the buffer had been mapped already, and a limit of the new device "
     "(address limit where neither is translated, segment size, count or boundary) is tighter than "
-    "those of all devices attached then. Warning if its map fails or bounces, else info.",
+    "those of all devices attached then. Warning if its map fails or bounces; else info, but not "
+    "for a default (a mask of 32 bits is the kernel's for PCI and platform devices).",
     why="Exporters that allocate at the first map have placed the memory by then, and cannot heed "
     "the newcomer.",
     source="Documentation/driver-api/dma-buf.rst: exporters may defer allocation to the first "
@@ -39,10 +41,10 @@ RULE = Rule(
 def check(step: Step, found: Findings) -> None:
     """Look at the attaches and the maps of a batch."""
     for attachment in step.attaches:
-        if attachment.tighter and _is_late(step, attachment):
+        if attachment.tighter and _is_told(attachment) and _is_late(step, attachment):
             found.case(
                 RULE,
-                (attachment.site.id,),
+                _cause(attachment),
                 partial(_tell, found, attachment, "attach"),
                 when=(attachment.ts_ns, attachment.ts_ns),
                 severity=Severity.INFO,
@@ -65,13 +67,25 @@ def check(step: Step, found: Findings) -> None:
             if len(times):
                 found.case(
                     RULE,
-                    (one.site.id,),
+                    _cause(one),
                     partial(_tell, found, one, what),
                     when=(int(times.min()), int(times.max())),
                     score=1.0 if what == "failed" else 0.0,
                     buffers=(one.buffer.id,) if one.buffer else (),
                     count=len(times),
                 )
+
+
+def _cause(attachment: Attachment) -> tuple[int, str]:
+    """Device and exporter: whichever processes share their buffers, the cause is one."""
+    return attachment.device, attachment.site.exporter
+
+
+def _is_told(attachment: Attachment) -> bool:
+    """Whether somebody declared a tighter limit, or configured it; a default was not meant."""
+    force = attachment.site.effective
+    default = force.address_source is not Source.CONFIGURED and force.address_limit == DEFAULT_MASK
+    return not default or attachment.tighter != ("address limit",)
 
 
 def _is_late(step: Step, attachment: Attachment) -> bool:

@@ -148,10 +148,12 @@ def test_one_run_is_needed_and_pages_are_given() -> None:
         assert bool(findings(trace, "union-unsatisfiable")) is raised
 
 
-def late(first: int = 1, *, mask: int = 0xFFFF, translated: bool = False) -> tuple[Trace, Any]:
+def late(
+    first: int = 1, *, mask: int = 0xFFFF, translated: bool = False, wide: int = 0xFFFF_FFFF
+) -> tuple[Trace, Any]:
     trace = Trace()
     buffer = trace.export(4096)
-    old = trace.attach(buffer, trace.device("wide"))
+    old = trace.attach(buffer, trace.device("wide", dma_mask=wide))
     if first:
         trace.map(old, pages(1))
     flags = Flag.HAS_MASK | Flag.COHERENT | (Flag.TRANSLATED if translated else 0)
@@ -176,8 +178,30 @@ def test_attach_that_is_early_or_as_wide() -> None:
     assert not findings(late(first=0)[0], "late-tighter-attach")
     assert not findings(late(mask=0xFFFF_FFFF)[0], "late-tighter-attach")
     assert findings(late(mask=0xFFFF_FFFE)[0], "late-tighter-attach")
+    # The mask the kernel gives every device was not declared; a map that bounces is told.
+    trace, attachment = late(mask=0xFFFF_FFFF, wide=(1 << 64) - 1)
+    assert not findings(trace, "late-tighter-attach")
+    trace.bounce(attachment, 4096)
+    trace.map(attachment, pages(1))
+    assert one(trace, "late-tighter-attach").told.evidence["map"] == "bounced"
     # Behind an IOMMU the mask says nothing of where memory lies.
     assert not findings(late(translated=True)[0], "late-tighter-attach")
+
+
+def test_a_default_of_the_bus_is_no_tighter_limit() -> None:
+    """The PCI core's 64 KiB and 4G-1; the same boundary on another bus was declared."""
+    for bus, raised in (("pci", False), ("platform", True)):
+        trace = Trace()
+        limits = {"max_segment_size": 65536, "segment_boundary_mask": 0xFFFF_FFFF, "bus": bus}
+        flags = Flag.HAS_MASK | Flag.HAS_PARMS | Flag.COHERENT
+        plain, narrow = trace.device("plain"), trace.device("narrow", flags=flags, **limits)
+        for _ in range(3):
+            buffer = trace.export(4096)
+            trace.map(trace.attach(buffer, plain), pages(1))
+            trace.attach(buffer, narrow)
+        found = findings(trace, "late-tighter-attach")
+        assert len(found) == raised
+        assert not raised or found[0].count == 3
 
 
 @pytest.mark.parametrize(
