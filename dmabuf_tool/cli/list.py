@@ -8,29 +8,16 @@ from typing import Any
 import click
 
 from dmabuf_tool.cli.output import format_options, write_json, write_page
+from dmabuf_tool.cli.selecting import selecting_options
 from dmabuf_tool.errors import ToolError
 
 
 @click.command("list")
-@click.option("-p", "--pid", "pids", type=int, multiple=True, help="Only what PID holds.")
-@click.option(
-    "-c", "--comm", "comms", metavar="NAME", multiple=True, help="Only what NAME holds; may have *."
-)
-@click.option(
-    "-x",
-    "--exporter",
-    "exporters",
-    metavar="NAME",
-    multiple=True,
-    help="Only buffers of this exporter; may have *.",
-)
-@click.option(
-    "-D",
-    "--device",
-    "devices",
-    metavar="NAME",
-    multiple=True,
-    help="Only buffers this device is attached to; may have *.",
+@selecting_options(
+    pid="Only what PID holds",
+    comm="Only what NAME holds",
+    exporter="Only buffers of this exporter",
+    device="Only buffers this device is attached to",
 )
 @click.option(
     "--by",

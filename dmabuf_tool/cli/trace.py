@@ -9,29 +9,16 @@ from typing import Any
 
 import click
 
+from dmabuf_tool.cli.selecting import selecting_options
 from dmabuf_tool.cli.settings import engine, judging_options
 
 
 @click.command("trace", context_settings={"ignore_unknown_options": False})
-@click.option("-p", "--pid", "pids", type=int, multiple=True, help="Only what PID does.")
-@click.option(
-    "-c", "--comm", "comms", metavar="NAME", multiple=True, help="Only what NAME does; may have *."
-)
-@click.option(
-    "-D",
-    "--device",
-    "devices",
-    metavar="NAME",
-    multiple=True,
-    help="Only attachments of this device; may have *.",
-)
-@click.option(
-    "-x",
-    "--exporter",
-    "exporters",
-    metavar="NAME",
-    multiple=True,
-    help="Only buffers of this exporter; may have *.",
+@selecting_options(
+    pid="Only what PID does",
+    comm="Only what NAME does",
+    exporter="Only buffers of this exporter",
+    device="Only attachments of this device",
 )
 @click.option(
     "-d",
