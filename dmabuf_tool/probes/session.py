@@ -38,8 +38,12 @@ _COUNTERS: Final = 5
 """ST_COUNT in bpf/events.h."""
 
 _COUNT_EVERY_NS: Final = 1_000_000_000
-_NAMES_WITHIN_NS: Final = 10_000_000_000
-"""How long a batch waits for the names of its stacks before it goes on with `?` frames."""
+_NAMES_WITHIN_NS: Final = 30_000_000_000
+"""How long a batch waits for the names of its stacks before it goes on with `?` frames.
+
+Long: without names no importer is known, nor what it needs (model/frameworks.py), and kallsyms
+took more than 10 s to read in an emulated guest on a busy machine.
+"""
 
 
 _DRAIN_S: Final = 0.02

@@ -135,7 +135,8 @@ def physical_addresses(stage: Stage, bad: bool) -> Evidence:
     """The exporter hands out physical addresses to a device behind the IOMMU, which faults."""
     edu = stage.edu[1]
     stage.mapped(edu)
-    fd = stage.export(shape=honest_or(Shape.UNTRANSLATED, bad))
+    # Low pages: edu has 32 bits, and must be able to ask for them.
+    fd = stage.export(flags=F.DMA32, shape=honest_or(Shape.UNTRANSLATED, bad))
     attachment = stage.driver.attach(fd, edu)
     m = stage.driver.map(attachment)
     stage.driver.edu_read(edu, m.dma_addr, 4)
