@@ -64,8 +64,11 @@ def main() -> None:
         "printing": ["bpftrace", "-e", PRINTING],
     }
     result = {"none": loop(0)}
+    print(json.dumps(result), file=sys.stderr, flush=True)
     for edu, (name, tracer) in enumerate(tracers.items(), 1):
+        print(f"{name} ...", file=sys.stderr, flush=True)
         result[name] = beside(edu, tracer)
+        print(json.dumps(result), file=sys.stderr, flush=True)
     print(json.dumps(result), flush=True)
 
 
