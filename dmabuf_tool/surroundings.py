@@ -24,6 +24,7 @@ class Surroundings:
     """Poll `read()`; `close()` ends the watching child. What cannot be watched is left out."""
 
     def __init__(self) -> None:
+        self._exits: list[list[int]] = []
         self._processes: Watcher | None
         try:
             self._processes = procevents.watch()
@@ -36,17 +37,23 @@ class Surroundings:
             self._log = None
         self._next_holders = time.monotonic() + _HOLDERS_EVERY_S
 
+    def look(self) -> None:
+        """Take exits, before the events that came before them are read: only these say which
+        processes are traced, and a process may live shorter than a batch."""
+        if self._processes is not None:
+            events = procevents.events(self._processes.read())
+            self._exits += [[e.pid, e.time_ns] for e in events if e.kind == "exit"]
+
     def read(self, traced: AbstractSet[int], *, last: bool = False) -> list[dict[str, Any]]:
-        """Entries for what was seen since the last call, exits of `traced` processes only.
+        """Entries for what was seen up to the last `look`, exits of `traced` processes only.
 
         Holders are looked up every ten seconds and at the `last` call.
         """
         entries: list[dict[str, Any]] = []
-        if self._processes is not None:
-            events = procevents.events(self._processes.read())
-            exits = [[e.pid, e.time_ns] for e in events if e.kind == "exit" and e.pid in traced]
-            if exits:
-                entries.append({"process_exits": exits})
+        exits = [one for one in self._exits if one[0] in traced]
+        self._exits = []
+        if exits:
+            entries.append({"process_exits": exits})
         if traced and (last or time.monotonic() >= self._next_holders):
             self._next_holders = time.monotonic() + _HOLDERS_EVERY_S
             entries.append({"holders": _holders()})

@@ -214,7 +214,7 @@ class Tracer:
 
     def _tick(self, *, last: bool = False) -> None:
         """Take what was seen beside the events, after all events that came before it."""
-        self._entries += self._surroundings.read(self._traced, last=last)
+        self._surroundings.look()
         self._faults.append(self._surroundings.faults())
         now_ns = time.monotonic_ns()
         if last:
@@ -222,7 +222,8 @@ class Tracer:
                 self._take(batch)
         else:
             self._read()
-        if not self._session.behind:
+        if last or not self._session.behind:
+            self._entries += self._surroundings.read(self._traced, last=last)
             self._take_faults()
             for entry in self._entries:
                 self._record(lambda writer, entry=entry: writer.write_inventory(entry))  # type: ignore[misc]

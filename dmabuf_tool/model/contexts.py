@@ -13,6 +13,7 @@ from collections import deque
 from dataclasses import dataclass, field
 from typing import Final
 
+from dmabuf_tool.model.objects import NEVER
 from dmabuf_tool.model.ranges import Range, Ranges
 from dmabuf_tool.schema import DOMAIN_TYPE_NAMES, DomainType
 
@@ -60,6 +61,8 @@ class Context:
     mapped: int = 0
     bytes: int = 0
     other_bytes: int = 0
+    other_seq: int = NEVER
+    """Place in the stream of the first map that was not wholly a buffer's."""
     last: Range | None = None
     """The range mapped last, while nothing was cut since."""
 

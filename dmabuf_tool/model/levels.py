@@ -232,14 +232,21 @@ class Levels:
         np.add.at(mine, at, pieces.high - pieces.low)
         for number in known:
             context = self.contexts.live[number]
-            rest = (maps["done"] - np.minimum(mine, maps["done"]))[maps["domain"] == number]
+            here = maps["domain"] == number
+            rest = (maps["done"] - np.minimum(mine, maps["done"]))[here]
             context.other_bytes += int(rest.sum())
+            if bool(np.any(rest)):
+                first = int(map_seq[here][np.flatnonzero(rest)[0]])
+                context.other_seq = min(context.other_seq, first)
             context.other_bytes -= int(unmaps["done"][unmaps["domain"] == number].sum())
         # Only contexts that hold or get ranges of buffers have ranges to lose.
         full = [number for number in known if len(self.contexts.live[number].ranges)]
         holding = np.union1d(np.array(full, np.uint32), maps["domain"][at])
-        ours = np.isin(unmaps["domain"], holding) | (unmaps["done"] != unmaps["size"])
-        ops.append(_Ops(unmap_seq[ours], self._on_unmap, unmaps.compress(ours).tolist()))
+        whole = [n for n in known if self.contexts.live[n].other_seq > int(seq[0])]
+        ours = np.isin(unmaps["domain"], np.union1d(holding, np.array(whole, np.uint32)))
+        ours |= unmaps["done"] != unmaps["size"]
+        items = list(zip(unmaps.compress(ours).tolist(), unmap_seq[ours].tolist(), strict=True))
+        ops.append(_Ops(unmap_seq[ours], self._on_unmap, items))
         ours = np.isin(refused["domain"], holding)
         ops.append(_Ops(refused_seq[ours], self._on_refused, refused.compress(ours).tolist()))
         found: NDArray[np.uint32] = np.unique(rows["id"])
@@ -458,20 +465,30 @@ class Levels:
             detail="one address", result=result, old_buffer=old.buffer, new_buffer=fresh.buffer,
         )  # fmt: skip
 
-    def _on_unmap(self, row: tuple[Any, ...]) -> None:
-        """An unmap in a private domain."""
+    def _on_unmap(self, item: tuple[tuple[Any, ...], int]) -> None:
+        """An unmap in a private domain.
+
+        What the IOMMU driver returns says little: VT-d counts holes as unmapped
+        (drivers/iommu/intel/iommu.c, intel_iommu_unmap()). Where all that was ever mapped in the
+        context is known, that decides.
+        """
+        row, seq = item
         event = dict(zip(_IOMMU_NAMES, row, strict=True))
         context = self.contexts.live.get(event["domain"])
         if context is None:
             return
-        start, size, done, ts_ns = event["iova"], event["size"], event["done"], event["ts_ns"]
+        start, size, ts_ns = event["iova"], event["size"], event["ts_ns"]
+        done = min(event["done"], size)
         about = context.ranges.at(start)
         gone = self._cut(context, start, start + done, ts_ns, event["tgid"]) if done else []
-        context.other_bytes += sum(part.size for _, part, _ in gone)
+        met = sum(part.size for _, part, _ in gone)
+        context.other_bytes += met
+        if context.born_ns and seq < context.other_seq:
+            done = min(met, done)
         if done == size:
             return
         if about is None:
-            about = self._somewhere(context, event)
+            about = gone[0][1] if gone else self._somewhere(context, event)
         self._tell(
             What.PARTIAL if done else What.ELSEWHERE, ts_ns, context, about, severe=not done,
             detail="" if done else "an address where nothing is mapped",

@@ -81,7 +81,7 @@ def _device(device: Device | None) -> dict[str, Any] | None:
 
 
 def _context(number: int, model: Model) -> dict[str, Any] | None:
-    domain = model.registry.domains.get(number)
-    if domain is None:
+    context = model.levels.contexts.find(number)
+    if context is None:
         return None
-    return {"id": domain.id, "kind": domain.type_name}
+    return {"id": context.id, "kind": context.kind}

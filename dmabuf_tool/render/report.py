@@ -16,8 +16,9 @@ import numpy as np
 from dmabuf_tool.model.constraints import NO_GROUP, NO_LIMIT, Effective, Source, effective
 from dmabuf_tool.model.frameworks import UNKNOWN
 from dmabuf_tool.model.model import Model
-from dmabuf_tool.model.objects import Buffer, Device, Domain
+from dmabuf_tool.model.objects import Buffer, Device
 from dmabuf_tool.model.union import union
+from dmabuf_tool.render import levels
 from dmabuf_tool.render.findings import finding_objects, process_object
 from dmabuf_tool.rules.findings import Finding
 
@@ -60,7 +61,8 @@ def document(captures: Sequence[Capture]) -> dict[str, Any]:
             "findings": finding_objects(capture.findings, model),
             "buffers": [_buffer(buffer, model) for buffer in _buffers(model)],
             "devices": [_device(device, model) for device in model.registry.devices.values()],
-            "contexts": [_context(domain, model) for domain in model.registry.domains.values()],
+            "contexts": levels.contexts(model),
+            "two_level": list(levels.two_level(model)),
             "processes": _processes(model),
         }
         for name, rows in parts.items():
@@ -202,22 +204,6 @@ def _device(device: Device, model: Model) -> dict[str, Any]:
             "iommu_group": None if limits.group == NO_GROUP else limits.group,
         }
     return out
-
-
-def _context(domain: Domain, model: Model) -> dict[str, Any]:
-    position = model.registry.domain_counts.position(domain.id)
-    counts = model.registry.domain_counts.rows[position]
-    inside = [device for device in model.registry.devices.values() if device.domain == domain.id]
-    return {
-        "id": domain.id,
-        "kind": domain.type_name,
-        "device": inside[0].name if inside else None,
-        "pid": None,
-        "comm": None,
-        "mappings": int(counts["maps"]),
-        "bytes": int(counts["bytes"]),
-        "freed": bool(domain.freed_ns),
-    }
 
 
 def _processes(model: Model) -> list[dict[str, Any]]:

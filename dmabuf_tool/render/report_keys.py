@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Final
 
 from dmabuf_tool.render.findings import FINDING_KEYS
+from dmabuf_tool.render.levels import TWO_LEVEL_KEYS
 
 CAPTURE_KEYS: Final = {
     "file": "path as it was given",
@@ -79,12 +80,17 @@ DEVICE_KEYS: Final = {
 
 CONTEXT_KEYS: Final = {
     "id": "id in the capture",
-    "kind": "type of the IOMMU domain",
+    "kind": "type of the IOMMU domain (unmanaged: a driver's own), or gpu-vm",
     "device": "name of a device in it, or null",
+    "provider": "who keeps it: iommu, drm_gpuvm, i915, ...",
     "pid": "owner, or null",
     "comm": "name of the owner, or null",
+    "client": "DRM client id, asid or pasid, or null",
     "mappings": "mappings made in it",
     "bytes": "bytes mapped in it",
+    "live_bytes": "bytes of buffers mapped in it at the end, on top of level 1",
+    "other_bytes": "bytes mapped in it that belong to no buffer",
+    "born_ns": "when it was made; null: before the trace",
     "freed": "it was freed during the trace",
 }
 
@@ -123,6 +129,7 @@ PARTS: Final = {
     "devices": DEVICE_KEYS,
     "contexts": CONTEXT_KEYS,
     "processes": PROCESS_KEYS,
+    "two_level": TWO_LEVEL_KEYS,
     "losses": LOSS_KEYS,
 }
 """Part of the document -> its keys."""

@@ -180,6 +180,18 @@ def _people(row: Row) -> Cell:
     return _names("names")({"names": names})
 
 
+def _part(key: str, inner: str, write: Callable[[Any], str]) -> _Write:
+    def cell(row: Row) -> Cell:
+        value = row[key][inner] if row[key] is not None else None
+        return "-" if value is None else write(value)
+
+    return cell
+
+
+def _source(row: Row) -> Cell:
+    return "-" if row["source"] is None else row["source"] + (" nested" if row["nested"] else "")
+
+
 def _segment(row: Row) -> Cell:
     if row["max_segment_size"] is None:
         return "-"
@@ -262,6 +274,24 @@ _TABLES: Final[dict[str, tuple[str, str, list[tuple[Column, _Write]]]]] = {
     ),
 }
 
+_TWO_LEVEL: Final[list[tuple[Column, _Write]]] = [
+    _number("BUFFER", "buffer", 6, "id of the buffer"),
+    (Column("DEVICE", "device", 16, "whose level 1"), _text("device")),
+    (Column("DOMAIN", "level1", 9, "type of its domain"), _part("level1", "domain_type", str)),
+    (
+        Column("ADDRESS", "level1", 14, "level 1: DMA address", right=True),
+        _part("level1", "address", hex),
+    ),
+    _number("CONTEXT", "context", 7, "level 2: where"),
+    (
+        Column("ADDRESS", "level2", 14, "level 2: address in the context", right=True),
+        _part("level2", "address", hex),
+    ),
+    (Column("SIZE", "level2", 9, "of the range", right=True), _part("level2", "size", size)),
+    (Column("SOURCE", "source", 11, "what level 2 is fed from"), _source),
+]
+"""The two-level table, which --by context and --by buffer end with."""
+
 BY: Final = tuple(_TABLES)
 """What --by takes."""
 
@@ -284,9 +314,82 @@ def _by(document: Mapping[str, Any], name: str, top: int | None) -> list[Part]:
     ]
     if name == "buffer" and top is None:
         parts += [Line(safe(text)) for row in rows if (text := _union(row, several))]
+    if name == "context":
+        parts += _levels(document, several)
+    if name == "buffer" and top is None:
+        parts += _chains(document, several)
     if left:
         parts.append(Line(f"and {left} more: --by {name} shows all", "dim"))
     return parts
+
+
+_LEVELS_SHOWN: Final = 1000
+"""Rows of the two-level table in text; JSON has all."""
+
+
+def _levels(document: Mapping[str, Any], several: bool) -> list[Part]:
+    """The two-level table at the end of the trace."""
+    rows = [row for row in document["two_level"] if row["level2"] is not None]
+    columns = _TWO_LEVEL
+    if several:
+        columns = [_number("CAP", "capture", 3, "index of the capture"), *columns]
+    cells = [[write(row) for _, write in columns] for row in rows[:_LEVELS_SHOWN]]
+    parts: list[Part] = [
+        Line(""),
+        Line("Two levels, at the end of the trace", "bold"),
+        Table([column for column, _ in columns], cells, empty="no level 2"),
+    ]
+    if len(rows) > _LEVELS_SHOWN:
+        parts.append(Line(f"and {len(rows) - _LEVELS_SHOWN} more: --format json has all", "dim"))
+    return parts
+
+
+def _chains(document: Mapping[str, Any], several: bool) -> list[Part]:
+    """Each buffer, the devices that have it mapped, and the contexts on top of them, as a tree."""
+    contexts = {(one["capture"], one["id"]): one for one in document["contexts"]}
+    buffers = {(one["capture"], one["id"]): one for one in document["buffers"]}
+    trees: dict[tuple[int, int], dict[str, list[str]]] = {}
+    for row in document["two_level"]:
+        tree = trees.setdefault((row["capture"], row["buffer"]), {})
+        leaves = tree.setdefault(_level1(row), [])
+        if row["level2"] is not None:
+            leaves.append(_level2(row, contexts.get((row["capture"], row["context"]))))
+    if not trees:
+        return []
+    parts: list[Part] = [Line(""), Line("What is mapped at the end of the trace", "bold")]
+    for (capture, number), tree in list(trees.items())[:_LEVELS_SHOWN]:
+        buffer = buffers.get((capture, number))
+        mark = f"[{capture}] " if several else ""
+        told = ""
+        if buffer is not None:
+            told = f" ino {buffer['ino']}, {size(buffer['size'])}, {buffer['exporter']}"
+        parts.append(Line(safe(f"{mark}buffer {number}{told}")[:WIDTH]))
+        for level1, leaves in tree.items():
+            parts.append(Line(safe(f"  level 1  {level1}")[:WIDTH]))
+            parts += [Line(safe(f"    level 2  {leaf}")[:WIDTH]) for leaf in leaves]
+    return parts
+
+
+def _level1(row: Row) -> str:
+    one = row["level1"]
+    if one is None:
+        return f"{row['device'] or 'no device'}: not mapped"
+    through = one["domain_type"] or "direct"
+    segments = f"{one['segments']} segment" + ("" if one["segments"] == 1 else "s")
+    return f"{row['device']}: {one['address']:#x}, {size(one['size'])} in {segments}, {through}"
+
+
+def _level2(row: Row, context: Row | None) -> str:
+    one = row["level2"]
+    owner = ""
+    if context is not None and context["pid"]:
+        owner = f" of {context['comm'] or '?'}/{context['pid']}"
+    kind = context["kind"] if context is not None else "context"
+    nested = ", nested" if row["nested"] else ""
+    return (
+        f"{kind} {row['context']}{owner}: {one['address']:#x}, {size(one['size'])} at offset "
+        f"{one['offset']:#x}, from {row['source']}{nested}"
+    )
 
 
 def _union(buffer: Row, several: bool) -> str:

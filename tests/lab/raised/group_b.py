@@ -162,7 +162,7 @@ def over_a_hole(stage: Stage, bad: bool) -> Evidence:
     stage.driver.level2_unmap(two.context, VA + 8 * PAGE, 4 * PAGE)
     asked = SIZE if bad else 8 * PAGE
     stage.driver.level2_unmap(two.context, VA, asked, F.FORCE)
-    return {"asked": SIZE, "unmapped": 8 * PAGE}
+    return {"asked": SIZE, "unmapped": 12 * PAGE}
 
 
 @scene("B", "revoke-not-honoured", "warning")

@@ -13,6 +13,7 @@ from typing import Any
 import click
 import pytest
 import report_page
+import two_levels
 from batches import Trace, pages, runs
 from click.testing import CliRunner
 
@@ -89,7 +90,7 @@ def test_document_has_the_documented_keys(bad: str) -> None:
     for part, keys in PARTS.items():
         rows = document[part] if part in document else [document["buffers"][0][part]]
         rows = [rows] if isinstance(rows, dict) else rows
-        assert rows, part
+        assert rows or part == "two_level", part
         for row in rows:
             assert set(row) - {"capture"} == set(keys), part
     found = {finding["id"]: finding for finding in document["findings"]}
@@ -194,3 +195,31 @@ def test_groff_has_no_complaints() -> None:
         check=True,
     )
     assert done.stderr == ""
+
+
+def test_two_levels_of_a_buffer(tmp_path: Path) -> None:
+    trace = Trace().run_as(312, "player")
+    device = two_levels.translated(trace, "0000:00:03.0")
+    attachment = trace.attach(trace.export(1 << 16, exporter="system"), device)
+    mapping = trace.map(attachment, [(0xFFFF0000, 1 << 16)])
+    domain = two_levels.private(trace)
+    two_levels.put(trace, domain, 0x4000_0000, 0xFFFF0000, 1 << 16)
+    file = recorded(tmp_path / "two.dmabuf", trace)
+    document = json.loads(run("--json", file)[1])
+    assert document["two_level"] == [
+        {
+            "buffer": 1, "ino": 41, "device": "0000:00:03.0", "context": domain,
+            "provider": "iommu",
+            "level1": {"domain": 1, "domain_type": "DMA", "translated": True,
+                       "address": 0xFFFF0000, "size": 1 << 16, "segments": 1},
+            "level2": {"address": 0x4000_0000, "size": 1 << 16, "offset": 0},
+            "source": "dma-address", "nested": True, "capture": 0,
+        }
+    ]  # fmt: skip
+    context = document["contexts"][-1]
+    assert (context["kind"], context["pid"], context["live_bytes"]) == ("unmanaged", 312, 1 << 16)
+    assert mapping.id
+    text = run("--by", "context", "--by", "buffer", file)[1]
+    assert "dma-address nested" in text
+    assert "  level 1  0000:00:03.0: 0xffff0000, 64.0 KiB in 1 segment, DMA\n" in text
+    assert f"    level 2  unmanaged {domain} of player/312: 0x40000000, 64.0 KiB" in text
