@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Set as AbstractSet
+from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
@@ -18,6 +19,7 @@ from dmabuf_tool.kernel.watcher import Watcher
 from dmabuf_tool.schema import EVENT, Events, Kind, view
 
 _HOLDERS_EVERY_S: Final = 10.0
+_PROC: Final = Path("/proc")
 
 
 class Surroundings:
@@ -25,6 +27,8 @@ class Surroundings:
 
     def __init__(self) -> None:
         self._exits: list[list[int]] = []
+        self._gone: set[int] = set()
+        """Processes whose exit was told."""
         self._processes: Watcher | None
         try:
             self._processes = procevents.watch()
@@ -52,12 +56,22 @@ class Surroundings:
         entries: list[dict[str, Any]] = []
         exits = [one for one in self._exits if one[0] in traced]
         self._exits = []
+        self._gone.update(pid for pid, _ in exits)
+        exits += self._missing(traced)
         if exits:
             entries.append({"process_exits": exits})
         if traced and (last or time.monotonic() >= self._next_holders):
             self._next_holders = time.monotonic() + _HOLDERS_EVERY_S
             entries.append({"holders": _holders()})
         return entries
+
+    def _missing(self, traced: AbstractSet[int]) -> list[list[int]]:
+        """Exits nobody told of, as of now: the child that listens imports pyroute2 first, for
+        seconds on a slow machine, and a kernel may have no process connector."""
+        now_ns = time.monotonic_ns()
+        missing = [pid for pid in traced - self._gone if not (_PROC / str(pid)).exists()]
+        self._gone.update(missing)
+        return [[pid, now_ns] for pid in missing]
 
     def faults(self) -> Events:
         """FAULT events of the kernel log since the last call; they belong behind all events of

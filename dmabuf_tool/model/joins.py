@@ -9,11 +9,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dmabuf_tool.model.mappings import Detaches
-from dmabuf_tool.model.store import Rows, add_counts, add_sums
+from dmabuf_tool.model.store import Rows, add_sums
 from dmabuf_tool.schema import Events
 
 MAX_WAITING: Final = 4096
 _U64: Final = 0xFFFF_FFFF_FFFF_FFFF
+
+
+def bounced(bounces: Events) -> NDArray[np.uint32]:
+    """How many bounces each BOUNCE event stands for: those of one map are sent together."""
+    return np.maximum(bounces["calls"], 1).astype(np.uint32)
 
 
 def join_bounces(
@@ -35,7 +40,7 @@ def join_bounces(
         waiting: attachment -> count and bytes of bounces whose MAP comes in a later batch.
     """
     inside = np.zeros(len(bounces), np.bool_)
-    at = bounces["attachment"]
+    at, many = bounces["attachment"], bounced(bounces)
     if len(bounces) and len(calls):
         base = min(seq.min(), calls["seq"].min())
         order = np.lexsort((calls["seq"], calls["attachment"]))
@@ -43,7 +48,7 @@ def join_bounces(
         place = np.searchsorted(keys, _keys(at, seq - base))
         target = order[np.minimum(place, len(order) - 1)]
         inside = (place < len(order)) & (calls["attachment"][target] == at)
-        add_counts(calls["bounces"], target[inside])
+        np.add.at(calls["bounces"], target[inside], many[inside])
         add_sums(calls["bounced_bytes"], target[inside], bounces["size"][inside])
     if waiting:
         _, first = np.unique(calls["attachment"], return_index=True)
@@ -52,10 +57,11 @@ def join_bounces(
             calls["bounces"][index] += count
             calls["bounced_bytes"][index] += size
     left = np.flatnonzero(~inside & (at != 0))
-    for number, size in zip(at[left].tolist(), bounces["size"][left].tolist(), strict=True):
+    for index in left.tolist():
+        number, size = int(at[index]), int(bounces["size"][index])
         count, total = waiting.get(number, (0, 0))
         if count or len(waiting) < MAX_WAITING:
-            waiting[number] = (count + 1, (total + size) & _U64)
+            waiting[number] = ((count + int(many[index])) & 0xFFFF_FFFF, (total + size) & _U64)
     if waiting:
         for number in detaches.ids.tolist():
             waiting.pop(number, None)

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from dmabuf_tool.model.joins import bounced
 from dmabuf_tool.model.processes import Processes
 from dmabuf_tool.model.rates import count_peaks
 from dmabuf_tool.model.registry import Registry
@@ -68,7 +69,7 @@ def tally(registry: Registry, processes: Processes, events: Events, hot: Hot) ->
     _domains(registry.domain_counts, hot)
     if len(hot.bounces):
         rows, position, known = _place(registry.device_counts, hot.bounces["device"])
-        add_counts(rows["bounces"], position)
+        add_sums(rows["bounces"], position, bounced(hot.bounces)[known])
         size = hot.bounces["size"][known]
         add_sums(rows["bounced_bytes"], position, size)
         count_peaks(rows, position, hot.second(hot.bounce_seq[known]), size)

@@ -57,6 +57,15 @@ def play(scene: Scene, bad: bool) -> dict[str, Any]:
     }
 
 
+def warm_up() -> None:
+    """The first attach has the trace read the kernel's symbols, and its child imports pyroute2:
+    what comes meanwhile is judged later than the acts below can wait."""
+    stage = Stage()
+    stage.mapped(stage.edu[0])
+    stage.close()
+    time.sleep(10)
+
+
 def judged(capture: Path, acts: list[dict[str, Any]], verbose: bool) -> int:
     """Print a line a scene; returns how many are off."""
     from judge import Played, others, verdict
@@ -109,6 +118,7 @@ def main() -> int:
         )
         capture = (args.save or Path("/tmp")) / f"{name}.dmabuf"
         tracer = Tracer(f"scenes-{letter}", "-m", "4", "-f", "-o", str(capture)).ready()
+        warm_up()
         acts = [play(one, bad) for one in chosen for bad in (True, False)]
         ended = tracer.interrupt().end()
         print(ended["stderr"].strip().splitlines()[-1])

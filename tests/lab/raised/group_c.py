@@ -116,14 +116,6 @@ def no_memory(stage: Stage, bad: bool) -> Evidence:
     return {"size": 16 * PAGE, "held_bytes": 16 * PAGE, "held_buffers": 1}
 
 
-@scene("C", "slow-release", "warning")
-def release_60_ms(stage: Stage, bad: bool) -> Evidence:
-    """60 ms in release, which 50 call slow, and 1000 do not."""
-    stage.thresholds["slow-release.slow_ms"] = 50 if bad else 1000
-    os.close(stage.export(delay_ms=60, flags=F.DELAY_RELEASE))
-    return {"size": 16 * PAGE, "slow_ms": 50}
-
-
 @scene("C", "held-by-dead-process", "warning")
 def kept_by_a_driver(stage: Stage, bad: bool) -> Evidence:
     """A process exits with an attachment that its driver keeps; 200 ms later nobody holds the

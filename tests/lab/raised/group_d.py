@@ -155,12 +155,3 @@ def sixty_by_configuration(stage: Stage, bad: bool) -> Evidence:
     device = stage.platform()
     stage.constraints = f'[[device]]\nname = "{stage.name(device)}"\ncoherent = false\n'
     return synced(stage, device, bad)
-
-
-@scene("D", "small-iommu-pages", "info", where="x86_64")
-def off_by_a_mebibyte(stage: Stage, bad: bool) -> Evidence:
-    """Runs of 1 MiB that follow each other in memory without being aligned to 2 MiB, or runs of
-    2 MiB. Which runs an allocator gives is luck: a dozen buffers are tried."""
-    for _ in range(12 if bad else 1):
-        stage.mapped(stage.edu[0], 2048, run_pages=256 if bad else 512)
-    return {"page_possible": 2 << 20}

@@ -32,6 +32,8 @@ import uapi
 from lab import F, Lab, Mapping
 
 PAGE = 4096
+EXIT_SEEN_S = 1.5
+"""A trace looks twice a second, and a leak is told a grace time later."""
 Evidence = dict[str, Any]
 Act = Callable[["Stage", bool], Evidence]
 
@@ -69,6 +71,7 @@ class Stage:
 
     def __init__(self) -> None:
         self.driver = Lab()
+        self.driver.clear_log()
         self.edu = self.driver.edu()
         self.constraints = ""
         """A constraints.toml for this scene."""
@@ -80,7 +83,9 @@ class Stage:
         self.start_ns = time.monotonic_ns()
 
     def close(self) -> None:
-        """Undo everything, leaks and devices too."""
+        """Keep how often the kernel did what; undo everything, leaks and devices too."""
+        done = [f"{count} {op}" for op, count in lab.counts(lab.log()).items()]
+        self.kernel.append(f"driver's log: {', '.join(done)}")
         self.driver.reset()
         self.driver.close()
 
@@ -133,7 +138,7 @@ class Stage:
             os._exit(status)
         if os.waitpid(pid, 0)[1]:
             raise AssertionError("the child failed")
-        time.sleep(0.3)
+        time.sleep(EXIT_SEEN_S)
 
     def share(self, what: Callable[[Lab], None], read: int) -> int:
         """As `child`; takes over the descriptor whose number comes through a pipe."""
@@ -150,7 +155,7 @@ class Stage:
         os.close(pidfd)
         assert held >= 0, os.strerror(ctypes.get_errno())
         os.waitpid(pid, 0)
-        time.sleep(0.3)
+        time.sleep(EXIT_SEEN_S)
         return held
 
     def look(self) -> None:
