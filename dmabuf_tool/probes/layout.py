@@ -117,6 +117,17 @@ def _define(btf: Btf, struct: str, members: dict[str, str]) -> list[str]:
     return [*macros, *lines, "\t};", "};"]
 
 
+def definitions(btf: Btf, structs: dict[str, dict[str, str]]) -> str:
+    """C definitions of other structs, as in STRUCTS; `btf` may be a module's.
+
+    Raises ToolError where a struct or a required member is missing.
+    """
+    lines = [f"struct {name};" for name in structs]
+    for struct, members in structs.items():
+        lines += _define(btf, struct, members)
+    return "\n".join(lines) + "\n"
+
+
 def header(btf: Btf) -> str:
     """C definitions of STRUCTS for the kernel `btf` describes.
 

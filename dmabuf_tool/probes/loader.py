@@ -22,7 +22,7 @@ from typing import Any, Final
 
 from dmabuf_tool.errors import ToolError
 from dmabuf_tool.kernel.btf import Btf
-from dmabuf_tool.probes import abilities, bpf, layout, plan, source
+from dmabuf_tool.probes import abilities, bpf, layout, plan, providers, source
 from dmabuf_tool.probes.compiler import compile_units
 from dmabuf_tool.probes.objects import Compiled
 
@@ -141,9 +141,11 @@ def _load(
     btf = Btf()
     can = abilities.probe(btf)
     structs = layout.header(btf)
-    refused: set[tuple[str, str]] = set()
+    modules = providers.Modules(btf)
+    hooks = (*hooks, *modules.hooks) if hooks is plan.HOOKS else hooks
+    refused = modules.refused
     for _ in range(_ATTEMPTS):
-        ways = plan.resolve(can, btf.arity, btf.has_tracepoint, refused, hooks)
+        ways = plan.resolve(can, modules.arity, btf.has_tracepoint, refused, hooks)
         lost = [way for way in plan.missing(ways) if way.hook.required]
         if lost:
             functions = ", ".join(way.hook.functions[0] for way in lost)
@@ -151,7 +153,7 @@ def _load(
                 f"this kernel allows neither fentry nor kprobes on {functions};"
                 " run 'dmabuf-tool doctor' for the reasons"
             )
-        units = source.compose(ways, structs, options)
+        units = source.compose(ways, structs, options, modules.structs)
         compiled = compile_units(units)
         maps = {name: bpf.create_map(spec) for name, spec in compiled.maps.items()}
         try:

@@ -9,9 +9,10 @@ side; maps of one name are one map.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Final
 
 from dmabuf_tool.probes.plan import Way
@@ -166,15 +167,27 @@ class Unit:
     """What the probe plan knows of them."""
 
 
-def compose(ways: Iterable[Way], layout: str, options: Options) -> list[Unit]:
-    """The texts for these ways; subjects that no unit names are a unit each."""
+def compose(
+    ways: Iterable[Way],
+    layout: str,
+    options: Options,
+    of_subject: Mapping[str, str] = MappingProxyType({}),
+) -> list[Unit]:
+    """The texts for these ways; subjects that no unit names are a unit each.
+
+    `of_subject`: structs that only one subject reads.
+    """
     present = [way for way in ways if way.method != "missing"]
     subjects = dict.fromkeys(way.hook.subject for way in present)
     grouped = {subject for unit in UNITS for subject in unit}
     units = [*UNITS, *((subject,) for subject in subjects if subject not in grouped)]
     numbers = {way: number for number, way in enumerate(present)}
     return [
-        _unit({way: numbers[way] for way in present if way.hook.subject in unit}, layout, options)
+        _unit(
+            {way: numbers[way] for way in present if way.hook.subject in unit},
+            layout + "".join(of_subject.get(subject, "") for subject in unit),
+            options,
+        )
         for unit in units
         if not subjects.keys().isdisjoint(unit)
     ]
