@@ -146,11 +146,8 @@ def given_out_again(stage: Stage, bad: bool) -> Evidence:
     two.unmap()
     first = two.map.dma_addr
     for _ in range(64):  # lazy flushing gives it out again when the queue was emptied
-        other = Two(stage)
-        if other.map.dma_addr == first:
+        if Two(stage).map.dma_addr == first:
             break
-        other.unmap()
-        other.release()
         time.sleep(0.02)
     return {"dma_address": first, "address": VA}
 
@@ -162,7 +159,7 @@ def over_a_hole(stage: Stage, bad: bool) -> Evidence:
     stage.driver.level2_unmap(two.context, VA + 8 * PAGE, 4 * PAGE)
     asked = SIZE if bad else 8 * PAGE
     stage.driver.level2_unmap(two.context, VA, asked, F.FORCE)
-    return {"asked": SIZE, "unmapped": 12 * PAGE}
+    return {"asked": SIZE, "at": VA}  # VT-d goes on behind the hole, 7.2 does not
 
 
 @scene("B", "revoke-not-honoured", "warning")
