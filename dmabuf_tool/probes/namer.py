@@ -18,7 +18,7 @@ from dmabuf_tool.kernel import symbols
 from dmabuf_tool.kernel.watcher import Watcher
 
 _OWN_FRAMES: Final = ("bpf_prog_", "bpf_trampoline_", "bpf_get_stackid", "__bpf_prog_")
-_MODULES: Final = Path("/sys/module")
+_MODULES: Final = Path("/proc/modules")
 
 
 class Namer:
@@ -55,12 +55,18 @@ class Namer:
 def _name(reader: int) -> Iterator[dict[str, Any]]:
     """The child: reads stacks, yields their names; the table is read again as modules change."""
     table: symbols.Table | None = None
-    known: frozenset[str] = frozenset()
+    known: frozenset[tuple[str, str]] = frozenset()
     with open(reader, encoding="ascii") as lines:
         for line in lines:
             key, addresses = json.loads(line)
-            loaded = frozenset(entry.name for entry in _MODULES.iterdir())
+            loaded = _loaded(_MODULES.read_text())
             if table is None or loaded != known:
                 table, known = symbols.Table.read(), loaded
             frames = [str(place) if place else "?" for place in table.locate(addresses)]
             yield {"key": key, "frames": [f for f in frames if not f.startswith(_OWN_FRAMES)]}
+
+
+def _loaded(modules: str) -> frozenset[tuple[str, str]]:
+    """Name and address of each module: one that was loaded again has another address."""
+    rows = (line.split() for line in modules.splitlines())
+    return frozenset((row[0], row[5]) for row in rows if len(row) > 5)
