@@ -99,6 +99,7 @@ def main() -> int:
     p.add_argument("--save", type=Path, metavar="DIR", help="keep capture and expectations here")
     p.add_argument("-v", "--verbose", action="store_true", help="the kernel's words too")
     args = p.parse_args()
+    sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]
     lab.load()
     off = 0
     for letter in args.group:
