@@ -53,7 +53,8 @@ _SMMU: Final = re.compile(
     r"ssid: (?P<pasid>0x[0-9a-f]+) iova: (?P<address>0x[0-9a-f]+)"
 )
 _SMMU_BEGIN: Final = re.compile(r"event 0x(?P<what>[0-9a-f]{2}) received:")
-_SMMU_WORD: Final = re.compile(r"arm-smmu-v3 \S+ *\t?(?P<word>0x[0-9a-f]{16})\s*$")
+# /dev/kmsg writes the tab as \x09 (kernel/printk/printk.c, msg_print_ext_body()).
+_SMMU_WORD: Final = re.compile(r"arm-smmu-v3 \S+(?:\s|\\x09)*(?P<word>0x[0-9a-f]{16})\s*$")
 _SMMU2: Final = re.compile(
     r"[Uu]nhandled context fault: fsr=(?P<reason>0x[0-9a-f]+).*iova=(?P<address>0x[0-9a-f]+), "
     r"fsynr=(?P<syndrome>0x[0-9a-f]+)(?:, cbfrsynra=(?P<sid>0x[0-9a-f]+))?"

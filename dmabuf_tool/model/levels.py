@@ -224,7 +224,7 @@ class Levels:
             maps["domain"][at], maps["iova"][at] + (pieces.low - maps["paddr"][at]),
             pieces.high - pieces.low, rows["buffer"], rows["attachment"], rows["id"],
             pieces.offset, pieces.source, rows["device"], maps["tgid"][at], maps["ts_ns"][at],
-            map_seq[at],
+            map_seq[at], rows["space"] != 0, rows["pageless"] != 0,
         )  # fmt: skip
         items = list(zip(*(column.tolist() for column in columns), strict=True))
         ops.append(_Ops(map_seq[at], self._on_piece, items))
@@ -245,7 +245,11 @@ class Levels:
         whole = [n for n in known if self.contexts.live[n].other_seq > int(seq[0])]
         ours = np.isin(unmaps["domain"], np.union1d(holding, np.array(whole, np.uint32)))
         ours |= unmaps["done"] != unmaps["size"]
-        items = list(zip(unmaps.compress(ours).tolist(), unmap_seq[ours].tolist(), strict=True))
+        chosen = unmaps.compress(ours)
+        names = ("domain", "iova", "size", "done", "ts_ns", "tgid")
+        items = list(
+            zip(*(chosen[one].tolist() for one in names), unmap_seq[ours].tolist(), strict=True)
+        )
         ops.append(_Ops(unmap_seq[ours], self._on_unmap, items))
         ours = np.isin(refused["domain"], holding)
         ops.append(_Ops(refused_seq[ours], self._on_refused, refused.compress(ours).tolist()))
@@ -345,7 +349,7 @@ class Levels:
     def _on_piece(self, row: tuple[Any, ...]) -> None:
         """A part of a map in a private domain that is a buffer's."""
         (number, start, size, buffer, attachment, mapping, offset, source, device, tgid, ts_ns,
-         seq) = row  # fmt: skip
+         seq, translated, pageless) = row  # fmt: skip
         context = self.contexts.live.get(number)
         if context is None:
             return
@@ -357,9 +361,12 @@ class Levels:
             context,
             Range(number, start, start + size, buffer, attachment, mapping, offset, source, device,
                   context.tgid or tgid, ts_ns, seq),
+            nested=translated and source == DMA, pageless=pageless and source == PAGES,
         )  # fmt: skip
 
-    def _map(self, context: Context, fresh: Range) -> None:
+    def _map(
+        self, context: Context, fresh: Range, *, nested: bool = False, pageless: bool = False
+    ) -> None:
         last, size = context.last, fresh.end - fresh.start
         if context.ranges.meets(fresh.start, fresh.end):
             for old, part, _ in self._cut(context, fresh.start, fresh.end, fresh.ts_ns, fresh.tgid):
@@ -368,7 +375,7 @@ class Levels:
         context.bytes += size
         if last is not None and last.end == fresh.start and fresh.follows(last):
             last.end = fresh.end  # one of many calls for one scattered buffer
-            self._use(context, last, size, 0)
+            self._use(context, last, size, 0, nested, pageless)
             return
         if self._ranges >= MAX_RANGES:
             self.untracked += 1
@@ -377,9 +384,11 @@ class Levels:
         context.last = fresh
         context.mapped += 1
         self._link(fresh)
-        self._use(context, fresh, size, 1)
+        self._use(context, fresh, size, 1, nested, pageless)
 
-    def _use(self, context: Context, one: Range, size: int, count: int) -> None:
+    def _use(
+        self, context: Context, one: Range, size: int, count: int, nested: bool, pageless: bool
+    ) -> None:
         key = (context.id, one.source)
         usage = self.usage.get(key)
         if usage is None:
@@ -387,11 +396,10 @@ class Levels:
         usage.count += count
         usage.bytes += size
         usage.last_ns = max(usage.last_ns, one.ts_ns)
-        row = self.spans.row(one.mapping) if one.mapping else None
-        if row is not None and one.source == DMA and row["space"]:
+        if nested:
             usage.nested += count
             usage.nested_bytes += size
-        if row is not None and one.source == PAGES and row["pageless"]:
+        if pageless:
             usage.pageless += count
         if len(usage.buffers) < _BUFFERS_COUNTED:
             usage.buffers.add(one.buffer)
@@ -465,30 +473,30 @@ class Levels:
             detail="one address", result=result, old_buffer=old.buffer, new_buffer=fresh.buffer,
         )  # fmt: skip
 
-    def _on_unmap(self, item: tuple[tuple[Any, ...], int]) -> None:
+    def _on_unmap(self, row: tuple[int, ...]) -> None:
         """An unmap in a private domain.
 
         What the IOMMU driver returns says little: VT-d counts holes as unmapped
         (drivers/iommu/intel/iommu.c, intel_iommu_unmap()). Where all that was ever mapped in the
         context is known, that decides.
         """
-        row, seq = item
-        event = dict(zip(_IOMMU_NAMES, row, strict=True))
-        context = self.contexts.live.get(event["domain"])
+        number, start, size, done, ts_ns, tgid, seq = row
+        context = self.contexts.live.get(number)
         if context is None:
             return
-        start, size, ts_ns = event["iova"], event["size"], event["ts_ns"]
-        done = min(event["done"], size)
+        done = min(done, size)
         about = context.ranges.at(start)
-        gone = self._cut(context, start, start + done, ts_ns, event["tgid"]) if done else []
-        met = sum(part.size for _, part, _ in gone)
+        gone = self._cut(context, start, start + done, ts_ns, tgid) if done else []
+        met = sum([part.end - part.start for _, part, _ in gone])
         context.other_bytes += met
         if context.born_ns and seq < context.other_seq:
             done = min(met, done)
         if done == size:
             return
         if about is None:
-            about = gone[0][1] if gone else self._somewhere(context, event)
+            nowhere = Range(number, start, start + size, 0, 0, 0, 0, UNKNOWN, context.device, tgid,
+                            ts_ns, seq)  # fmt: skip
+            about = gone[0][1] if gone else nowhere
         self._tell(
             What.PARTIAL if done else What.ELSEWHERE, ts_ns, context, about, severe=not done,
             detail="" if done else "an address where nothing is mapped",
@@ -657,7 +665,9 @@ class Levels:
         if event["result"]:
             self._refused_at(context, fresh, event["result"])
         else:
-            self._map(context, fresh)
+            row = self.spans.row(mapping) if mapping else None
+            pageless = row is not None and bool(row["pageless"]) and source == PAGES
+            self._map(context, fresh, nested=self.is_nested(fresh), pageless=pageless)
 
     def _on_level2_unmap(self, event: Record) -> None:
         context = self.contexts.live.get(event["context"])

@@ -48,6 +48,8 @@ class Range:
 
     def part(self, start: int, end: int) -> Range:
         """What lies between two addresses within it."""
+        if start == self.start and end == self.end:
+            return self
         return replace(self, start=start, end=end, offset=self.offset + start - self.start)
 
     def follows(self, other: Range) -> bool:

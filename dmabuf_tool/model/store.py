@@ -69,7 +69,8 @@ class Store:
     def position(self, number: int) -> int:
         """Position of one id, -1 if there is none."""
         known = self._ids[: self._used]
-        position = int(np.searchsorted(known, number))
+        # As the array's type: a Python int would have the whole array converted.
+        position = int(known.searchsorted(np.uint32(number & 0xFFFF_FFFF)))
         if position < self._used and known[position] == number and self._alive[position]:
             return position
         return -1

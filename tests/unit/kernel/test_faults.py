@@ -63,15 +63,16 @@ def test_formats(line, fault):
     assert Parser().feed(line, 7) == fault
 
 
-def test_smmuv3_record_of_several_lines():
+@pytest.mark.parametrize("tab", ["\t", "\\x09"])
+def test_smmuv3_record_of_several_lines(tab):
     parser = Parser()
     begin = "arm-smmu-v3 arm-smmu-v3.0.auto: "
     assert parser.feed(begin + "event 0x10 received:", 1) is None
-    assert parser.feed(begin + "\t0x0000001800000010", 2) is None
-    assert parser.feed(begin + "\t0x0000020800000000", 3) is None
+    assert parser.feed(begin + tab + "0x0000001800000010", 2) is None
+    assert parser.feed(begin + tab + "0x0000000800000000", 3) is None
     wanted = Fault(4, SMMUV3, 0xFFF00000, EDU, READ, 0x10)
-    assert parser.feed(begin + "\t0x00000000fff00000", 4) == wanted
-    assert parser.feed(begin + "\t0x0000000000000000", 5) is None
+    assert parser.feed(begin + tab + "0x00000000fff00000", 4) == wanted
+    assert parser.feed(begin + tab + "0x0000000000000000", 5) is None
 
 
 def test_smmuv3_event_without_an_address():
