@@ -4,8 +4,7 @@
 An importer that checks a table does so after dma_buf_map_attachment() gave it: the map is good,
 and the refusal is that the same thread ends the mapping at once (vb2_dc_map_dmabuf(),
 drm_gem_prime_import_dev() after gem_prime_import_sg_table() failed). The check itself walks the
-table once and may print a line: well under UNDONE_NS. A mapping that is used lives longer than
-that, for a frame at least.
+table once and may print a line: microseconds, but a busy machine may do something else meanwhile.
 """
 
 from __future__ import annotations
@@ -21,7 +20,8 @@ if TYPE_CHECKING:
 
     from dmabuf_tool.model.step import Step
 
-UNDONE_NS: Final = 50_000_000
+UNDONE_NS: Final = 500_000_000
+"""Only tables that the importer's framework cannot accept are looked at, so it may be long."""
 
 
 def undone(step: Step) -> NDArray[np.bool_]:
