@@ -3,19 +3,17 @@
 
 from __future__ import annotations
 
-from functools import partial
 from typing import TYPE_CHECKING
 
-from dmabuf_tool.model.matching import DMA, SOURCES
-from dmabuf_tool.rules.base import Rule, Severity, Told
-from dmabuf_tool.rules.two_levels import context_name, hexed, sized, subject_of
+from dmabuf_tool.model.matching import DMA
+from dmabuf_tool.rules.base import Rule, Severity
+from dmabuf_tool.rules.two_levels import Used, context_name, hand_in_usage, sized
 
 if TYPE_CHECKING:
     from dmabuf_tool.model.contexts import Context
     from dmabuf_tool.model.levels import Usage
     from dmabuf_tool.model.model import Model
-    from dmabuf_tool.model.ranges import Range
-    from dmabuf_tool.rules.findings import Findings, Subject
+    from dmabuf_tool.rules.findings import Findings
 
 RULE = Rule(
     id="nested",
@@ -36,33 +34,18 @@ RULE = Rule(
 
 def check_state(model: Model, found: Findings) -> None:
     """Look at what was mapped in each context since the start."""
-    for (number, source), usage in sorted(model.levels.usage.items()):
-        context = model.levels.contexts.find(number)
-        if context is None or usage.worst is None or source != DMA or not usage.nested:
-            continue
-        found.case(
-            RULE,
-            (number, source),
-            partial(_tell, model, context, usage, usage.worst, source),
-            when=(usage.first_ns, usage.last_ns),
-            score=float(usage.bytes),
-            buffers=tuple(sorted(usage.buffers)),
-        )
+    hand_in_usage(RULE, model, found, _USED)
 
 
-def _tell(
-    model: Model, context: Context, usage: Usage, worst: Range, source: int
-) -> tuple[Told, Subject]:
-    return Told(
+def _words(context: Context, usage: Usage, source: int) -> str:
+    return (
         f"{usage.nested} ranges ({sized(usage.nested_bytes)}) in {context_name(context)} map "
-        f"addresses that level 1 translates again, the largest {sized(worst.size)} at "
-        f"{hexed(worst.start)}",
-        {
-            "ranges": usage.nested,
-            "bytes": usage.nested_bytes,
-            "source": SOURCES[source],
-            "address": worst.start,
-            "size": worst.size,
-            "offset": worst.offset,
-        },
-    ), subject_of(model, context, worst)
+        "addresses that level 1 translates again"
+    )
+
+
+_USED = Used(
+    holds=lambda source, usage: source == DMA and bool(usage.nested),
+    counts=lambda usage: (usage.nested, usage.nested_bytes),
+    words=_words,
+)

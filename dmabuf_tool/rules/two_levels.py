@@ -4,20 +4,24 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
 from dmabuf_tool.model.contexts import GPU_VM, PROVIDERS
+from dmabuf_tool.model.matching import SOURCES
+from dmabuf_tool.rules.base import Told
 from dmabuf_tool.rules.findings import Subject
 from dmabuf_tool.rules.wording import size
 
 if TYPE_CHECKING:
     from dmabuf_tool.model.contexts import Context
     from dmabuf_tool.model.hazards import Hazard, What
+    from dmabuf_tool.model.levels import Usage
     from dmabuf_tool.model.model import Model
     from dmabuf_tool.model.ranges import Range
     from dmabuf_tool.model.step import Step
-    from dmabuf_tool.rules.base import Number, Rule, Severity, Told
+    from dmabuf_tool.rules.base import Number, Rule, Severity
     from dmabuf_tool.rules.findings import Findings
 
 MS = 1_000_000
@@ -26,6 +30,55 @@ MS = 1_000_000
 def facts(step: Step, what: What) -> Iterator[Hazard]:
     """The facts of one kind, by time."""
     return (one for one in step.hazards if one.what is what)
+
+
+@dataclass(frozen=True, slots=True)
+class Used:
+    """How one rule looks at what was mapped in a context from one source.
+
+    `holds` says whether there is anything to tell; `counts` gives the ranges and bytes it is
+    about; `words` the title without "the largest ...", which is added.
+    """
+
+    holds: Callable[[int, Usage], bool]
+    counts: Callable[[Usage], tuple[int, int]]
+    words: Callable[[Context, Usage, int], str]
+    severity: Callable[[Usage], Severity | None] = lambda usage: None
+
+
+def hand_in_usage(rule: Rule, model: Model, found: Findings, used: Used) -> None:
+    """A case for each context and source of level-2 mappings since the start."""
+    for (number, source), usage in sorted(model.levels.usage.items()):
+        context = model.levels.contexts.find(number)
+        if context is None or usage.worst is None or not used.holds(source, usage):
+            continue
+        found.case(
+            rule,
+            (number, source),
+            partial(_tell_usage, model, context, usage, usage.worst, source, used),
+            when=(usage.first_ns, usage.last_ns),
+            severity=used.severity(usage),
+            score=float(usage.bytes),
+            buffers=tuple(sorted(usage.buffers)),
+        )
+
+
+def _tell_usage(
+    model: Model, context: Context, usage: Usage, worst: Range, source: int, used: Used
+) -> tuple[Told, Subject]:
+    ranges, total = used.counts(usage)
+    title = used.words(context, usage, source)
+    return Told(
+        f"{title}, the largest {sized(worst.size)} at {hexed(worst.start)}",
+        {
+            "ranges": ranges,
+            "bytes": total,
+            "source": SOURCES[source],
+            "address": worst.start,
+            "size": worst.size,
+            "offset": worst.offset,
+        },
+    ), subject_of(model, context, worst)
 
 
 def hand_in(
