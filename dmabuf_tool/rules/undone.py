@@ -21,7 +21,9 @@ if TYPE_CHECKING:
     from dmabuf_tool.model.step import Step
 
 UNDONE_NS: Final = 500_000_000
-"""Only tables that the importer's framework cannot accept are looked at, so it may be long."""
+"""Long, for busy machines. `not-contiguous` and `map-refused` look only at tables that the
+importer's framework cannot accept; `too-many-segments` with a configured count takes an unmap this
+soon for a refusal, which raises its severity."""
 
 
 def undone(step: Step) -> NDArray[np.bool_]:
