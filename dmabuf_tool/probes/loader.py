@@ -50,6 +50,11 @@ class Loaded:
             os.close(fd)
         self.links, self.programs, self.maps = [], {}, {}
 
+    @property
+    def missing(self) -> list[dict[str, Any]]:
+        """The hooks this kernel did not allow."""
+        return [way for way in self.ways if way["method"] == "missing"]
+
 
 class Loading:
     """A load under way: `start()` forks, `finish()` waits, so the parent can import meanwhile."""
