@@ -18,7 +18,8 @@ _U64: Final = 0xFFFF_FFFF_FFFF_FFFF
 
 def bounced(bounces: Events) -> NDArray[np.uint32]:
     """How many bounces each BOUNCE event stands for: those of one map are sent together."""
-    return np.maximum(bounces["calls"], 1).astype(np.uint32)
+    counts: NDArray[np.uint32] = np.maximum(bounces["calls"], 1).astype(np.uint32)
+    return counts
 
 
 def join_bounces(
