@@ -8,21 +8,22 @@ RUN := tests/lab/run
 DEMO_KERNEL := 7.2
 
 VENV_PACKAGES := python3-venv python3-bpfcc
+TEST_PACKAGES := gcc libc6-dev groff-base mount
 LAB_PACKAGES := qemu-system-x86 qemu-system-arm mmdebstrap debian-archive-keyring e2fsprogs
 
 .PHONY: help test test-unit test-native test-lab lint bench demo images clean clean-images \
-	venv-packages lab-packages
+	venv-packages test-packages lab-packages
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' Makefile
 
 test: venv-packages lab-packages lint test-unit test-native images test-lab ## everything, from nothing; needs root and apt
 
-test-unit: .venv/installed ## unit tests only: under a minute, no root
+test-unit: .venv/installed test-packages ## unit tests only: under a minute, no root
 	@echo "== unit tests"
 	@$(BIN)/pytest tests/unit
 
-test-native: .venv/installed ## load BPF programs on this machine; needs root
+test-native: .venv/installed test-packages ## load BPF programs on this machine; needs root
 	@echo "== native tests"
 	@$(BIN)/pytest tests/native
 
@@ -79,6 +80,9 @@ endef
 
 venv-packages:
 	$(call install,$(VENV_PACKAGES))
+
+test-packages:
+	$(call install,$(TEST_PACKAGES))
 
 lab-packages:
 	$(call install,$(LAB_PACKAGES))

@@ -3,8 +3,6 @@
 
 import importlib
 import re
-import shutil
-import subprocess
 from pathlib import Path
 
 import click
@@ -98,15 +96,3 @@ def test_json_of_doctor():
 def test_every_check_is_described():
     ids = {check.id for check in (*checks.run(), *probe_checks.run())}
     assert {re.sub("^probe-.*", "probe-NAME", id_) for id_ in ids} <= keys("doctor", "CHECKS")
-
-
-@pytest.mark.skipif(not shutil.which("groff"), reason="groff is not installed")
-@pytest.mark.parametrize("page", ["dmabuf-tool", *(f"dmabuf-tool-{verb}" for verb in PAGES)])
-def test_the_pages_are_well_formed(page):
-    done = subprocess.run(
-        ["groff", "-ww", "-t", "-man", "-Tutf8", "-z", MAN / f"{page}.1"],
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    assert done.stderr == ""

@@ -5,8 +5,6 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
-import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -184,17 +182,6 @@ def test_manual_says_what_the_code_does() -> None:
     for one in options:
         if isinstance(one.type, click.Choice):
             assert all(choice in section for choice in one.type.choices)
-
-
-@pytest.mark.skipif(not shutil.which("groff"), reason="groff is not installed")
-def test_groff_has_no_complaints() -> None:
-    done = subprocess.run(
-        ["groff", "-t", "-man", "-Tutf8", "-ww", "-rLL=78n", report_page.PAGE],
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    assert done.stderr == ""
 
 
 def test_two_levels_of_a_buffer(tmp_path: Path) -> None:

@@ -2,12 +2,9 @@
 """man/dmabuf-tool-trace.1 says what the code does: options, columns, JSON keys, events."""
 
 import re
-import shutil
-import subprocess
 from pathlib import Path
 
 import click
-import pytest
 
 from dmabuf_tool.cli import trace
 from dmabuf_tool.render.jsonlines import EXTRA_KEYS, KEYS, PAYLOAD_KEYS, SCHEMA
@@ -70,14 +67,3 @@ def test_options() -> None:
             assert re.search(rf"^\.BR {short} .* {one.opts[-1]}( |$)", section, re.MULTILINE), short
         if isinstance(one.type, click.Choice) and one.name == "output_format":
             assert all(f"{choice}" in section for choice in one.type.choices)
-
-
-@pytest.mark.skipif(not shutil.which("groff"), reason="groff is not installed")
-def test_groff_has_no_complaints() -> None:
-    done = subprocess.run(
-        ["groff", "-t", "-man", "-Tutf8", "-ww", "-rLL=78n", PAGE],
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    assert done.stderr == ""
