@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""One guest for each kernel runs all scenarios (tests/lab/scenarios); the tests judge what it left.
+"""One guest for each kernel plays all runs (tests/lab/runs); the tests judge what it left.
 
 Guests run two at a time, as there are processors: emulation keeps one busy. A guest whose
 emulated kernel panicked (QEMU translates code that the kernel patches; under load it can run a
@@ -69,7 +69,7 @@ def _boot(kernel: str, share: Path) -> Guest:
     command = [
         *(str(LAB / "run"), "--kernel", kernel, "--memory", str(MEMORY_MB)),
         *("--share", str(share), "--timeout", str(TIMEOUT_S)),
-        *("--", "python3", "tests/lab/scenarios/main.py"),
+        *("--", "python3", "tests/lab/runs/main.py"),
     ]
     for _ in range(RUNS):
         # After a panic, what was done by then is not done again.
@@ -109,7 +109,7 @@ def guests(
 
 @pytest.fixture(scope="session", params=KERNELS)
 def guest(request: pytest.FixtureRequest, guests: Callable[[str], Guest]) -> Guest:
-    """The guest of one kernel, after its scenarios."""
+    """The guest of one kernel, after its runs."""
     return guests(request.param)
 
 

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 HERE = Path(__file__).resolve().parent
-for path in (HERE / "scenarios", HERE / "raised"):
+for path in (HERE / "runs", HERE / "raised"):
     sys.path.insert(0, str(path))
 
 from harness import Tracer  # noqa: E402 (the path is set above)

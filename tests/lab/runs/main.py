@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Runs the scenarios that are named, or all; one guest is booted for all of them."""
+"""Plays the runs that are named, or all; one guest is booted for all of them."""
 
 from __future__ import annotations
 

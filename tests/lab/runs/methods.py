@@ -18,7 +18,7 @@ METHODS = ("fentry", "kprobe_multi", "kprobe")
 
 
 def methods() -> Result:
-    """A capture and a log of each method but the first, which all other scenarios use."""
+    """A capture and a log of each method but the first, which all other runs use."""
     first, *others = json.loads(run([sys.executable, __file__])["stdout"])
     runs = {}
     for method in others:
