@@ -52,6 +52,11 @@ class Request:
     command: Sequence[str] = ()
     arguments: Sequence[str] = field(default_factory=lambda: tuple(sys.argv))
 
+    @property
+    def judges(self) -> bool:
+        """Whether model and rules run: a trace that only records leaves that to `report`."""
+        return self.output is None or self.output_format != "none"
+
 
 def say(text: str) -> None:
     """A line about the trace itself: stderr, so that stdout holds events only."""
@@ -60,11 +65,16 @@ def say(text: str) -> None:
         sys.stderr.flush()
 
 
+def abandon_stdout() -> None:
+    """The reader is gone: keep the interpreter from flushing into a closed pipe."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
 def run(request: Request, make_engine: Callable[[], Engine]) -> int:
     """Trace until told to stop; returns the exit status.
 
-    `make_engine` is called while the loader compiles: it imports numpy and the rules. Raises
-    ToolError when tracing cannot begin.
+    `make_engine` is called while the loader compiles, if the trace judges: it imports the model
+    and the rules. Raises ToolError when tracing cannot begin.
     """
     _check(request)
     options = source.Options(
@@ -78,10 +88,10 @@ def run(request: Request, make_engine: Callable[[], Engine]) -> int:
     with StopSignals() as stop:
         loading = loader.start(options)
         try:
-            # While the child compiles: numpy, the model and the rules.
+            # While the child compiles: numpy and what comes with it.
             from dmabuf_tool.tracer import Tracer
 
-            engine = make_engine()
+            engine = make_engine() if request.judges else None
             loaded = loading.finish(stop.fileno())
         finally:
             loading.abandon()

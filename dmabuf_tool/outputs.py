@@ -7,7 +7,6 @@ come and when they get worse; at the end JSON Lines has them all once more, with
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -198,11 +197,6 @@ def _write(text: str) -> None:
     if text:
         sys.stdout.write(text)
         sys.stdout.flush()
-
-
-def abandon_stdout() -> None:
-    """The reader is gone: keep the interpreter from flushing into a closed pipe."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 _KINDS: Final = {"lines": Lines, "json": Json, "live": Dashboard, "none": Findings}

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """A live trace under way: drain, select, record, judge, show; until it is told to stop.
 
-    session -> selection -> capture, model and rules, output
+    session -> selection -> capture, audience (model and rules, output)
 
 Batches are taken a few times a second: the model works on whole batches, and a small one costs
 as much as a large one. A trace that only records is not judged: `report` does that later.
@@ -17,7 +17,7 @@ import subprocess
 import time
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
@@ -25,17 +25,17 @@ from dmabuf_tool.capture.header import Header
 from dmabuf_tool.capture.writer import CaptureFull, CaptureWriter
 from dmabuf_tool.errors import ToolError
 from dmabuf_tool.kernel import devices, iommu, machine
-from dmabuf_tool.live import Request, StopSignals, say
-from dmabuf_tool.model import inventory
-from dmabuf_tool.outputs import Output, Progress, abandon_stdout, open_output
+from dmabuf_tool.live import Request, StopSignals, abandon_stdout, say
 from dmabuf_tool.probes.loader import Loaded
 from dmabuf_tool.probes.selection import Selection
 from dmabuf_tool.probes.session import Session
 from dmabuf_tool.probes.source import Options
 from dmabuf_tool.render.devices import document as device_document
-from dmabuf_tool.rules.engine import Engine
 from dmabuf_tool.schema import Batch, Events, Losses, empty_batch
 from dmabuf_tool.surroundings import Surroundings
+
+if TYPE_CHECKING:
+    from dmabuf_tool.rules.engine import Engine
 
 _TAKE_S: Final = 0.2
 _TICK_S: Final = 0.5
@@ -45,12 +45,15 @@ time (rules/attachment_leak.py), and the kernel cleans up behind it meanwhile.""
 
 
 class Tracer:
-    """Runs one trace. What can fail before it begins fails in the constructor, as ToolError."""
+    """Runs one trace. What can fail before it begins fails in the constructor, as ToolError.
+
+    Without an engine nothing is judged or shown, only recorded.
+    """
 
     def __init__(
         self,
         request: Request,
-        engine: Engine,
+        engine: Engine | None,
         loaded: Loaded,
         options: Options,
         stop: StopSignals,
@@ -61,8 +64,6 @@ class Tracer:
         self._begin_ns = begin_ns
         self._start_ns = time.monotonic_ns()
         self._selection = Selection(request.pids, request.comms, request.devices, request.exporters)
-        self._engine = engine
-        self._judges = request.output is None or request.output_format != "none"
         self._losses = Losses()
         self._events = 0
         self._notes: list[str] = []
@@ -81,7 +82,11 @@ class Tracer:
         except BaseException:
             loaded.close()
             raise
-        self._output: Output = open_output(request, self._start_ns)
+        self._audience = None
+        if engine is not None:
+            from dmabuf_tool.audience import Audience
+
+            self._audience = Audience(request, engine, self._start_ns)
         self._surroundings = Surroundings()
         self._entries: list[dict[str, Any]] = []
         self._traced: set[int] = set()
@@ -93,7 +98,8 @@ class Tracer:
         reason = "done"
         try:
             self._announce()
-            self._output.start(self._facts)
+            if self._audience:
+                self._audience.start(self._facts)
             self._spawn()
             reason = self._loop()
             self._settle()
@@ -119,10 +125,6 @@ class Tracer:
             ),
         )
         return CaptureWriter(request.output, header, force=request.force)
-
-    def _progress(self) -> Progress:
-        now = time.monotonic_ns()
-        return Progress((now - self._start_ns) / 1e9, now, self._events, self._notes)
 
     def _announce(self) -> None:
         ways = self._session.ways
@@ -208,9 +210,8 @@ class Tracer:
         self._losses = batch.losses
         self._traced.update(np.unique(batch.events["tgid"]).tolist())
         self._record(lambda writer: writer.write(batch))
-        if self._judges:
-            self._engine.feed(batch)
-            self._output.batch(batch)
+        if self._audience:
+            self._audience.batch(batch)
 
     def _tick(self, *, last: bool = False) -> None:
         """Take what was seen beside the events, after all events that came before it."""
@@ -227,12 +228,14 @@ class Tracer:
             self._take_faults()
             for entry in self._entries:
                 self._record(lambda writer, entry=entry: writer.write_inventory(entry))  # type: ignore[misc]
-                inventory.take(self._engine.model, entry)
+                if self._audience:
+                    self._audience.entry(entry)
             self._entries = []
-            self._engine.model.advance(now_ns)
+            if self._audience:
+                self._audience.advance(now_ns)
         self._record(CaptureWriter.tick)
-        if self._judges:
-            self._output.tick(self._engine, self._progress())
+        if self._audience:
+            self._audience.tick(self._events, self._notes)
 
     def _take_faults(self) -> None:
         """Faults of the kernel log, which nothing selects: they name no process."""
@@ -256,8 +259,9 @@ class Tracer:
         self._surroundings.close()
         self._record(lambda writer: writer.close(reason))
         self._session.close()
-        with contextlib.suppress(BrokenPipeError):
-            self._output.end(self._engine)
+        if self._audience:
+            with contextlib.suppress(BrokenPipeError):
+                self._audience.end()
 
     def _summary(self) -> None:
         if self._request.quiet:

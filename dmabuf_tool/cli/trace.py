@@ -11,6 +11,7 @@ import click
 
 from dmabuf_tool.cli.selecting import selecting_options
 from dmabuf_tool.cli.settings import engine, judging_options
+from dmabuf_tool.errors import UsageError
 
 
 @click.command("trace", context_settings={"ignore_unknown_options": False})
@@ -90,4 +91,9 @@ def command(
         duration_s=duration_s or 0.0,
         **asked,
     )
+    if not request.judges and (constraints or thresholds):
+        raise UsageError(
+            "--constraints and --threshold: -o alone records and judges nothing; give them to"
+            " 'dmabuf-tool report', or add --format"
+        )
     return live.run(request, lambda: engine(constraints, thresholds))

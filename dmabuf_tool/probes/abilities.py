@@ -21,15 +21,6 @@ _TRIAL: Final = ("dma_buf_detach", "vfs_read")
 """Functions to try fentry on: the first that is in BTF."""
 
 
-def require_root() -> None:
-    """Loading probes needs CAP_BPF and CAP_PERFMON; say so before anything is tried.
-
-    Raises ToolError.
-    """
-    if os.geteuid() != 0:
-        raise ToolError("tracing needs root (or CAP_BPF, CAP_PERFMON and CAP_SYS_ADMIN); use sudo")
-
-
 def probe(btf: Btf) -> Abilities:
     """Try one program of each kind.
 

@@ -15,11 +15,11 @@ import os
 import platform
 import signal
 import struct
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from dmabuf_tool.errors import ToolError
-from dmabuf_tool.probes.objects import MapSpec
 
 PROG_KPROBE, PROG_RAW_TRACEPOINT, PROG_TRACING = 2, 17, 26
 TRACE_FENTRY, TRACE_FEXIT = 24, 25
@@ -38,6 +38,18 @@ class LoadError(ToolError):
     def __init__(self, text: str, number: int) -> None:
         super().__init__(text)
         self.errno = number
+
+
+@dataclass(frozen=True, slots=True)
+class MapSpec:
+    """A BPF map as BPF_MAP_CREATE takes it; sizes in bytes."""
+
+    name: str
+    kind: int
+    key_size: int
+    value_size: int
+    max_entries: int
+    flags: int = 0
 
 
 class _KprobeMultiOptions(ctypes.Structure):

@@ -22,7 +22,8 @@ from typing import Any, Final
 
 from dmabuf_tool.errors import ToolError
 from dmabuf_tool.probes import bpf, objects
-from dmabuf_tool.probes.objects import Code, Compiled, MapSpec
+from dmabuf_tool.probes.bpf import MapSpec
+from dmabuf_tool.probes.objects import Code, Compiled
 from dmabuf_tool.probes.source import BPF_DIRECTORY, Unit
 
 _LD_IMM64: Final = 0x18

@@ -23,22 +23,11 @@ from pathlib import Path
 from typing import Any, Final
 
 from dmabuf_tool import __version__
+from dmabuf_tool.probes.bpf import MapSpec
 
 _FORMAT: Final = 1
 _LARGEST: Final = 16 << 20
 _MOST_FILES: Final = 64
-
-
-@dataclass(frozen=True, slots=True)
-class MapSpec:
-    """A BPF map as BPF_MAP_CREATE takes it; sizes in bytes."""
-
-    name: str
-    kind: int
-    key_size: int
-    value_size: int
-    max_entries: int
-    flags: int = 0
 
 
 @dataclass(frozen=True, slots=True)

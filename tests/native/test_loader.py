@@ -14,7 +14,7 @@ import pytest
 
 from dmabuf_tool.errors import ToolError
 from dmabuf_tool.kernel import btf
-from dmabuf_tool.probes import bpf, compiler, loader, source
+from dmabuf_tool.probes import attacher, bpf, compiler, loader, source
 
 HERE = Path(__file__).parent
 PROJECT = HERE.parents[1]
@@ -49,7 +49,7 @@ def test_closing_the_descriptors_removes_the_programs(until):
     loaded = native.load(1 << 16)
     (program,) = map(native.program_id, loaded.programs.values())
     assert native.exists(program)
-    assert set(loaded.maps) == set(loader.MAPS)
+    assert set(loaded.maps) == set(attacher.MAPS)
     loaded.close()
     until(lambda: not native.exists(program))
 
@@ -139,7 +139,7 @@ def test_without_bcc_the_package_is_named(monkeypatch, tmp_path):
 
 def test_without_btf(monkeypatch, tmp_path):
     absent = tmp_path / "vmlinux"
-    monkeypatch.setattr(loader, "Btf", lambda: btf.Btf(absent))
+    monkeypatch.setattr(attacher, "Btf", lambda: btf.Btf(absent))
     assert "BTF" in refusal(monkeypatch, tmp_path)
 
 
@@ -152,7 +152,7 @@ def test_what_does_not_compile(monkeypatch, tmp_path):
 
 
 def test_a_child_that_dies(monkeypatch, tmp_path):
-    monkeypatch.setattr(loader, "_load", lambda *_: os._exit(9))
+    monkeypatch.setattr(attacher, "attach", lambda *_: os._exit(9))
     assert "the loader died" in refusal(monkeypatch, tmp_path)
 
 
