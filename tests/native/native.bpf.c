@@ -16,18 +16,19 @@
 #endif
 #define MOST 64
 #define MAGIC 0x646d6162	/* a getppid() of anybody else has no arguments */
+#define MAGIC_BARE 0x62617265	/* the benchmark's: records that say little, as fast as it goes */
 
 BPF_TABLE("percpu_array", int, u64, sequence, 1);
 
 static inline int on_load_entry(struct call *c)
 {
-	u64 many = 0, magic = 0, *next;
+	u64 many = 0, magic = 0, now = bpf_ktime_get_ns(), *next;
 	int zero = 0;
 
 	if (c->arg[1] != NR_GETPPID)
 		return 0;
 	bpf_probe_read_kernel(&magic, sizeof(magic), (void *)(c->arg[0] + REGS_PARM2));
-	if (magic != MAGIC)
+	if (magic != MAGIC && magic != MAGIC_BARE)
 		return 0;
 	bpf_probe_read_kernel(&many, sizeof(many), (void *)(c->arg[0] + REGS_PARM1));
 	next = sequence.lookup(&zero);
@@ -38,10 +39,17 @@ static inline int on_load_entry(struct call *c)
 
 		if (i >= many)
 			break;
-		e = begin(EV_EXPORT);
+		e = magic == MAGIC ? begin(EV_EXPORT) : events.ringbuf_reserve(sizeof(*e));
 		*next += 1;
-		if (!e)
+		if (!e) {
+			if (magic == MAGIC_BARE)
+				count(ST_EVENTS_LOST, 1);
 			continue;
+		}
+		if (magic == MAGIC_BARE) {
+			e->ts_ns = now;
+			e->kind = EV_EXPORT;
+		}
 		e->buf.ino = *next;
 		e->buf.size = i;
 		submit(e);
