@@ -20,11 +20,12 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from dmabuf_tool.model.constraints import NO_GROUP
 from dmabuf_tool.model.contexts import GPU_VM, UNMANAGED, Context, Contexts
 from dmabuf_tool.model.faults import explain
 from dmabuf_tool.model.hazards import Hazard, What
 from dmabuf_tool.model.mappings import MAPPING
-from dmabuf_tool.model.matching import DMA, PAGES, UNKNOWN, match
+from dmabuf_tool.model.matching import DMA, PAGES, UNKNOWN, Pieces, match
 from dmabuf_tool.model.misfits import Misfits
 from dmabuf_tool.model.objects import NEVER, name
 from dmabuf_tool.model.ranges import Range
@@ -217,14 +218,15 @@ class Levels:
         good = maps["done"] > 0
         refused, refused_seq = maps.compress(~good), map_seq[~good]
         maps, map_seq = maps.compress(good), map_seq[good]
-        pieces = match(self.spans, maps, map_seq, self._devices_at(maps["domain"], map_seq))
+        devices = self._devices_at(maps["domain"], map_seq)
+        pieces = self._match(ops, maps, map_seq, devices)
         at = pieces.asked
         rows = self.spans.store.rows.take(pieces.position)
         columns = (
             maps["domain"][at], maps["iova"][at] + (pieces.low - maps["paddr"][at]),
             pieces.high - pieces.low, rows["buffer"], rows["attachment"], rows["id"],
-            pieces.offset, pieces.source, rows["device"], maps["tgid"][at], maps["ts_ns"][at],
-            map_seq[at], rows["space"] != 0, rows["pageless"] != 0,
+            pieces.offset, pieces.source, rows["device"], devices[at], maps["tgid"][at],
+            maps["ts_ns"][at], map_seq[at], rows["space"] != 0, rows["pageless"] != 0,
         )  # fmt: skip
         items = list(zip(*(column.tolist() for column in columns), strict=True))
         ops.append(_Ops(map_seq[at], self._on_piece, items))
@@ -290,6 +292,36 @@ class Levels:
                 out[mine & (seq > told_seq[first[0]])] = told["device"][first[0]]
         return out
 
+    def _match(
+        self, ops: list[_Ops], maps: Events, seq: NDArray[np.uint64], devices: NDArray[np.uint32]
+    ) -> Pieces:
+        """Match maps; completes `devices`: the first DMA address in a context that is one device's
+        and no other's tells whose context it is."""
+        told: list[tuple[int, tuple[int, int]]] = []
+        known = self._model.registry.devices.values()
+        groups = {
+            one.id: one.limits.group for one in known if one.limits and one.limits.group != NO_GROUP
+        }
+        pieces = match(self.spans, maps, seq, devices, groups)
+        telling = (devices[pieces.asked] == 0) & (pieces.source == DMA)
+        if not bool(np.any(telling)):
+            return pieces
+        rows = self.spans.store.rows.take(pieces.position)
+        telling &= rows["space"] != 0
+        where = np.flatnonzero(telling)
+        where = where[np.argsort(pieces.asked[where], kind="stable")]
+        again = np.zeros(len(maps), np.bool_)
+        numbers, first = np.unique(maps["domain"][pieces.asked[where]], return_index=True)
+        for number, place in zip(numbers.tolist(), where[first].tolist(), strict=True):
+            device, when = int(rows["device"][place]), int(seq[pieces.asked[place]])
+            told.append((when, (number, device)))
+            later = (maps["domain"] == number) & (seq > when)
+            devices[later] = device
+            again |= later
+        ops.append(_Ops(np.array([when for when, _ in told], np.uint64), self._on_told,
+                        [one for _, one in told]))  # fmt: skip
+        return match(self.spans, maps, seq, devices, groups) if bool(np.any(again)) else pieces
+
     def _endings(
         self,
         ops: list[_Ops],
@@ -346,17 +378,24 @@ class Levels:
 
     # In the order of the stream
 
+    def _on_told(self, row: tuple[int, int]) -> None:
+        """A context's map told its device."""
+        number, device = row
+        context = self.contexts.live.get(number)
+        if context is not None:
+            context.device = context.device or device
+
     def _on_piece(self, row: tuple[Any, ...]) -> None:
         """A part of a map in a private domain that is a buffer's."""
-        (number, start, size, buffer, attachment, mapping, offset, source, device, tgid, ts_ns,
-         seq, translated, pageless) = row  # fmt: skip
+        (number, start, size, buffer, attachment, mapping, offset, source, device, mine, tgid,
+         ts_ns, seq, translated, pageless) = row  # fmt: skip
         context = self.contexts.live.get(number)
         if context is None:
             return
-        if source == PAGES and context.device and device != context.device:
+        if source == PAGES and mine and device != mine:
             # Another device's mapping tells whose pages these are; it is not bypassed by them.
             mapping = attachment = 0
-            device = context.device
+            device = mine
         self._map(
             context,
             Range(number, start, start + size, buffer, attachment, mapping, offset, source, device,

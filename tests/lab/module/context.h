@@ -18,6 +18,8 @@ struct lab_l2 {
 	u32 source;
 	u32 attachment;
 	u32 map;
+	u64 dma_addr;		/* level 1 of the whole mapping */
+	bool translated;
 };
 
 struct lab_ctx {
@@ -38,6 +40,7 @@ struct lab_ctx {
 /* Locked and alive, its device locked too, or NULL. */
 struct lab_ctx *lab_ctx_lock(u32 nr);
 void lab_ctx_unlock(struct lab_ctx *x);
+u32 lab_ctx_after(u32 nr);	/* the next number in use, 0 for none */
 void lab_rec_ctx(struct lab_rec *r, struct lab_ctx *x);
 void lab_l2_unmap_all(struct lab_ctx *x);
 

@@ -20,6 +20,7 @@
 #define LAB_MAX_DEVICES	64
 #define LAB_MAX_SIZE	(256ULL << 20)
 
+struct dentry;
 struct platform_device;
 struct pci_dev;
 
@@ -218,6 +219,7 @@ struct lab_map {
 	struct sg_table *sgt;
 	enum dma_data_direction dir;
 	u32 nr;
+	bool translated;	/* by an IOMMU, as its device was when it was made */
 };
 
 struct lab_att *lab_att_lock(u32 nr);
@@ -236,6 +238,7 @@ void lab_atts_destroy_all(struct lab_dev *only);
 /* The map with its attachment locked, its reservation too if it is dynamic. */
 struct lab_map *lab_map_lock(u32 nr);
 void lab_map_unlock(struct lab_att *a);
+u32 lab_map_after(u32 nr);	/* the next number in use, 0 for none */
 int lab_map(struct lab_req *q);
 int lab_unmap(struct lab_req *q);
 int lab_map_loop(struct lab_req *q);
@@ -266,6 +269,10 @@ int lab_l2_unmap(struct lab_req *q);
 void lab_ctxs_destroy(struct list_head *list);
 void lab_ctxs_destroy_all(struct lab_dev *only);
 bool lab_ctx_dma_ok(struct lab_ctx *ctx, u64 addr, u64 size);
+
+/* ---- table.c ---- */
+
+void lab_table_init(struct dentry *dir);
 
 /* ---- main.c ---- */
 

@@ -188,6 +188,8 @@ int lab_l2_map(struct lab_req *q)
 	l->source = q->source;
 	l->attachment = a->nr;
 	l->map = m->nr;
+	l->dma_addr = sg_dma_address(m->sgt->sgl);
+	l->translated = m->translated;
 	l->ino = file_inode(a->dmabuf->file)->i_ino;
 	l->buffer_size = a->dmabuf->size;
 	l->size = q->size;

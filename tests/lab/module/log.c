@@ -263,6 +263,7 @@ int lab_log_init(void)
 	log_dir = debugfs_create_dir("dmabuf_lab", NULL);
 	debugfs_create_file("log", 0400, log_dir, NULL, &log_seq_fops);
 	debugfs_create_file("state", 0400, log_dir, NULL, &state_fops);
+	lab_table_init(log_dir);
 	return 0;
 }
 

@@ -4,6 +4,7 @@
  */
 #include <linux/dma-mapping.h>
 #include <linux/dma-resv.h>
+#include <linux/iommu.h>
 #include <linux/sched.h>
 #include <linux/slab.h>
 #include <linux/xarray.h>
@@ -130,6 +131,24 @@ void lab_map_unlock(struct lab_att *a)
 	lab_att_unlock(a);
 }
 
+u32 lab_map_after(u32 nr)
+{
+	unsigned long next = nr;
+	bool found;
+
+	mutex_lock(&lab_lock);
+	found = xa_find_after(&maps, &next, ULONG_MAX, XA_PRESENT);
+	mutex_unlock(&lab_lock);
+	return found ? next : 0;
+}
+
+static bool is_translated(struct device *dev)
+{
+	struct iommu_domain *domain = iommu_get_domain_for_dev(dev);
+
+	return domain && domain->type & __IOMMU_DOMAIN_PAGING;
+}
+
 /* Bytes from the first entry on that are contiguous for the device. */
 static u64 first_run(const struct sg_table *sgt)
 {
@@ -208,6 +227,7 @@ static int map_locked(struct lab_att *a, struct lab_req *q)
 		goto free;
 	m->att = a;
 	m->dir = q->direction;
+	m->translated = is_translated(a->ldev->dev);
 	map_number(m);
 	ret = map_do(m, q);
 	if (ret) {

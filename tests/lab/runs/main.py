@@ -11,6 +11,7 @@ from filters import filters
 from findings import contiguous, healthy
 from harness import lab, save
 from inspection import inspection, surroundings
+from levels import levels
 from methods import methods
 from truth import truth
 
@@ -18,6 +19,7 @@ SCENARIOS = {
     "surroundings": surroundings,
     "refused": refused,
     "truth": truth,
+    "levels": levels,
     "inspection": inspection,
     "healthy": healthy,
     "contiguous": contiguous,
