@@ -37,33 +37,74 @@ static inline int on_export_exit(struct call *c)
 	return 0;
 }
 
+/* Releases under way, by dentry: the dma_buf is gone at the return. */
+struct release {
+	u64 start_ns;
+	u64 size;
+	u64 ino;
+	char exporter[EVENT_EXPORTER_LEN];
+	u32 buffer;
+	u32 flags;
+};
+BPF_TABLE("lru_hash", u64, struct release, releases, 1024);
+
+static inline void describe_release(struct event *e, struct release *release)
+{
+	e->buffer = release->buffer;
+	e->flags = release->flags;
+	e->buf.size = release->size;
+	e->buf.ino = release->ino;
+	__builtin_memcpy(e->buf.exporter, release->exporter, sizeof(e->buf.exporter));
+}
+
 static inline int on_release_entry(struct call *c)
 {
 	struct dentry *dentry = (void *)c->arg[0];
 	struct dma_buf *d = READ(dentry, d_fsdata);
+	u64 key = (u64)d, place = c->arg[0];
+	struct release release = {};
 	struct inode *inode;
-	u64 key = (u64)d;
 	struct buffer *b;
 	struct event *e;
 
 	if (!d)		/* a failed export: dma_buf_export() undoes itself */
 		return 0;
 	b = buffers.lookup(&key);
+	release.buffer = b ? b->id : 0;
+	if (!b || b->preexisting)
+		release.flags = EF_PREEXISTING;
+	release.size = READ(d, size);
+	/* The file is gone by now (d->file dangles); the dentry knows its inode. */
+	inode = READ(dentry, d_inode);
+	release.ino = inode ? READ(inode, i_ino) : 0;
+	bpf_probe_read_kernel_str(release.exporter, sizeof(release.exporter), READ(d, exp_name));
 	e = begin(EV_RELEASE);
 	if (e) {
 		every_stack(e, c);
-		e->buffer = b ? b->id : 0;
-		if (!b || b->preexisting)
-			e->flags = EF_PREEXISTING;
-		e->buf.size = READ(d, size);
-		/* The file is gone by now (d->file dangles); the dentry knows its inode. */
-		inode = READ(dentry, d_inode);
-		e->buf.ino = inode ? READ(inode, i_ino) : 0;
-		bpf_probe_read_kernel_str(e->buf.exporter, sizeof(e->buf.exporter),
-					  READ(d, exp_name));
+		describe_release(e, &release);
 		submit(e);
 	}
 	buffers.delete(&key);
+	release.start_ns = bpf_ktime_get_ns();
+	releases.update(&place, &release);
+	return 0;
+}
+
+static inline int on_release_exit(struct call *c)
+{
+	u64 place = c->arg[0];
+	struct release *release = releases.lookup(&place);
+	struct event *e;
+
+	if (!release)
+		return 0;
+	e = begin(EV_RELEASED);
+	if (e) {
+		describe_release(e, release);
+		e->duration_ns = e->ts_ns - release->start_ns;
+		submit(e);
+	}
+	releases.delete(&place);
 	return 0;
 }
 

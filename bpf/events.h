@@ -45,6 +45,7 @@ enum event_kind {
 	EV_LEVEL2_UNMAP = 28,
 	EV_FAULT = 29,
 	EV_NAME_CONTEXT = 30,
+	EV_RELEASED = 31,		/* the return from a release: how long it took */
 };
 
 enum event_flag {
@@ -84,7 +85,7 @@ struct event {
 	union {
 		unsigned long long words[5];
 		char text[EVENT_TEXT_LEN];	/* EV_NAME_* */
-		struct {			/* EV_BUFFER, EV_EXPORT, EV_RELEASE, EV_ATTACH */
+		struct {			/* EV_BUFFER, EV_EXPORT, EV_RELEASE*, EV_ATTACH */
 			unsigned long long size;
 			unsigned long long ino;
 			char exporter[EVENT_EXPORTER_LEN];

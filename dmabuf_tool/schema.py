@@ -56,6 +56,7 @@ class Kind(enum.IntEnum):
     LEVEL2_UNMAP = 28
     FAULT = 29
     NAME_CONTEXT = 30
+    RELEASED = 31
 
 
 NAME_KINDS: Final = (
@@ -186,6 +187,7 @@ PAYLOAD_OF: Final[dict[Kind, str]] = {
     Kind.LEVEL2_MAP: "l2",
     Kind.LEVEL2_UNMAP: "l2",
     Kind.FAULT: "l2",
+    Kind.RELEASED: "buf",
 }
 
 EVENT: Final = np.dtype([*_HEADER, *_PAYLOADS["words"]])

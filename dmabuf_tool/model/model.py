@@ -137,6 +137,7 @@ class Model:
             attaches=changes.attaches,
             detaches=changes.detaches,
             releases=changes.releases,
+            released=changes.released,
             hazards=hazards,
         )
 

@@ -56,6 +56,7 @@ class Buffer:
     released_ns: int = 0
     tgid: int = 0
     release_duration_ns: int = 0
+    """Time in release, 0 until it returned: `released_ns` is its entry."""
     attachments: int = 0
     """Attachments made, refused ones not counted."""
     imports: dict[int, Imports] = field(default_factory=dict)

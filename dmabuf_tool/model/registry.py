@@ -54,6 +54,7 @@ RARE_KINDS: Final = (
     Kind.DOMAIN,
     Kind.DOMAIN_ATTACH,
     Kind.DOMAIN_FREE,
+    Kind.RELEASED,
     *NAME_KINDS,
 )
 _VIEW_OF: Final = {int(kind): VIEWS[PAYLOAD_OF[kind]] for kind in RARE_KINDS}
@@ -71,6 +72,8 @@ class Changes:
     """Refused ones too."""
     detaches: list[Attachment] = field(default_factory=list)
     releases: list[Buffer] = field(default_factory=list)
+    released: list[Buffer] = field(default_factory=list)
+    """Ended ones whose release returned; their duration is known now."""
     ends: dict[int, tuple[int, int, int, End]] = field(default_factory=dict)
     """Attachment id -> sequence number, ts_ns, tid, how; also of attachments never seen made."""
 
@@ -95,7 +98,8 @@ class Registry:
         self.attachments: dict[int, Attachment] = {}
         self.devices: dict[int, Device] = {}
         self.domains: dict[int, Domain] = {}
-        self.ended_buffers: deque[Buffer] = deque(maxlen=ENDED_BUFFERS)
+        self.ended_buffers: dict[int, Buffer] = {}
+        """By id, the oldest end first; no more than ENDED_BUFFERS."""
         self.ended_attachments: deque[Attachment] = deque(maxlen=ENDED_ATTACHMENTS)
         self.released = 0
         """Buffers released since the start, those no longer kept too."""
@@ -151,6 +155,10 @@ class Registry:
             return row
         return self._ended_counts.get(buffer)
 
+    def known_buffer(self, number: int) -> Buffer | None:
+        """A buffer by id that lives or is still kept."""
+        return self.buffers.get(number) or self.ended_buffers.get(number)
+
     def device(self, number: int) -> Device | None:
         """A device by id, made at first sight; None for 0 and where there are too many."""
         return self._device(number) if number else None
@@ -158,11 +166,13 @@ class Registry:
     def _retire(self, buffer: Buffer) -> None:
         self.released += 1
         if len(self.ended_buffers) == ENDED_BUFFERS:
-            self._ended_counts.pop(self.ended_buffers[0].id, None)
+            oldest = next(iter(self.ended_buffers))
+            del self.ended_buffers[oldest]
+            self._ended_counts.pop(oldest, None)
         position = self.buffer_counts.position(buffer.id)
         if position >= 0:
             self._ended_counts[buffer.id] = self.buffer_counts.rows[position].copy()
-        self.ended_buffers.append(buffer)
+        self.ended_buffers[buffer.id] = buffer
 
     def _buffer(self, record: Record, *, old: bool) -> Buffer | None:
         number = record["buffer"]
@@ -219,11 +229,17 @@ class Registry:
         if buffer is None or buffer.released_ns:
             return
         buffer.released_ns = record["ts_ns"]
-        buffer.release_duration_ns = record["duration_ns"]
         changes.releases.append(buffer)
         for number in buffer.attached:
             # No buffer is released with attachments: their detach was lost.
             self._end(number, record, seq, End.RELEASE, changes)
+
+    def _on_released(self, record: Record, seq: int, changes: Changes) -> None:
+        number = record["buffer"]
+        buffer = self.known_buffer(number)
+        if buffer is not None and buffer.released_ns and not buffer.release_duration_ns:
+            buffer.release_duration_ns = record["duration_ns"]
+            changes.released.append(buffer)
 
     def _on_attach(self, record: Record, seq: int, changes: Changes) -> None:
         buffer = self._buffer(record, old=True)
@@ -388,6 +404,7 @@ _HANDLERS: Final = {
     int(Kind.BUFFER): Registry._on_buffer,
     int(Kind.EXPORT): Registry._on_export,
     int(Kind.RELEASE): Registry._on_release,
+    int(Kind.RELEASED): Registry._on_released,
     int(Kind.ATTACH): Registry._on_attach,
     int(Kind.DETACH): Registry._on_detach,
     int(Kind.DEVICE): Registry._on_device,

@@ -30,6 +30,7 @@ class Step:
         unmaps, pins, cpu, invalidates: events under the "map" names; pins has UNPIN too.
         iommu, iommu_seq: IOMMU_MAP and IOMMU_UNMAP under the "iommu" names, and their place.
         attaches: refused ones too. detaches: those that were live. exports, releases: buffers.
+        released: buffers whose release returned, now or in an earlier batch begun.
         hazards: what the two levels did to each other.
     """
 
@@ -50,6 +51,7 @@ class Step:
     attaches: list[Attachment]
     detaches: list[Attachment]
     releases: list[Buffer]
+    released: list[Buffer]
     hazards: list[Hazard]
 
 

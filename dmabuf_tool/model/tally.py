@@ -191,9 +191,11 @@ def _buffers(registry: Registry, events: Events, hot: Hot) -> None:
     if len(hot.invalidates):
         _, position, _ = _place(store, hot.invalidates["buffer"])
         add_counts(rows["invalidates"], position)
-    _, position, known = _place(store, events["buffer"])
+    # The return of a release comes behind the buffer's end.
+    buffers = np.where(events["kind"] == Kind.RELEASED, np.uint32(0), events["buffer"])
+    _, position, known = _place(store, buffers)
     set_latest(rows["last_ns"], position, events["ts_ns"][known])
-    _users(registry, events["buffer"], events["tgid"], position, known)
+    _users(registry, buffers, events["tgid"], position, known)
 
 
 def _users(

@@ -36,7 +36,7 @@ class Hook:
 
 HOOKS: Final = (
     Hook("export", "buffer", ("dma_buf_export",), False, True, "births of buffers"),
-    Hook("release", "buffer", ("dma_buf_release",), True, False, "ends of buffers"),
+    Hook("release", "buffer", ("dma_buf_release",), True, True, "ends of buffers"),
     # dma_buf_attach() jumps to dma_buf_dynamic_attach() in every kernel: hooked once.
     Hook(
         "attach",

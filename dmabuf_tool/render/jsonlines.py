@@ -232,9 +232,10 @@ class JsonRenderer:
                 self._buffers.pop(buffer, None)
                 self._devices.pop(device, None)
             if show:
-                of_buffer = self._buffers.get(buffer) or self._buffer(buffer)
-                if not buffer and kind in SELF_DESCRIBING:
-                    of_buffer = _buffer_members(0, unknown_buffer(events[index]))
+                if kind in SELF_DESCRIBING and buffer not in names.buffers:
+                    of_buffer = _buffer_members(buffer, unknown_buffer(events[index]))
+                else:
+                    of_buffer = self._buffers.get(buffer) or self._buffer(buffer)
                 of_device, home = self._devices.get(device) or self._device(device)
                 errno = f'"{errno_name(result)}"' if result < 0 else "null"
                 lines.append(

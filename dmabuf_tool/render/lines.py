@@ -35,6 +35,8 @@ COLUMNS: Final = (
 )
 
 _CACHE_LIMIT: Final = 65536
+_LONG_RELEASE_NS: Final = 10_000_000
+"""Releases that return sooner get no second line."""
 _SHOWN: Final = np.isin(np.arange(max(Kind) + 2), list(EVENT_NAMES))
 _EVENT_CELLS: Final = {int(kind): pad(name, COLUMNS[2].width) for kind, name in EVENT_NAMES.items()}
 
@@ -51,7 +53,7 @@ class LineRenderer:
 
     `failed`: only events with an errno. `stacks`: call stacks below the lines. `verbose`: also
     what repeats: each IOMMU mapping inside a dma-buf call, the limits of a device that did not
-    change.
+    change, the return of a release that was quick.
     """
 
     def __init__(
@@ -93,6 +95,7 @@ class LineRenderer:
         if not self._verbose:
             inside = (events["flags"] & Flag.INSIDE) != 0
             wanted &= ~(np.isin(kinds, (Kind.IOMMU_MAP, Kind.IOMMU_UNMAP)) & inside)
+            wanted &= (kinds != Kind.RELEASED) | (events["duration_ns"] >= _LONG_RELEASE_NS)
         return wanted
 
     def _lines(self, events: Events, wanted: NDArray[np.bool_]) -> Iterator[str]:
@@ -110,9 +113,10 @@ class LineRenderer:
             if show and not (kind == Kind.DEVICE and self._same_limits(device, detail)):
                 seconds = (ts - self._start_ns) / 1e9
                 process = self._process_cells.get((comm, tgid)) or self._process(comm, tgid)
-                of_buffer = self._buffer_cells.get(buffer) or self._buffer(buffer)
-                if not buffer and kind in SELF_DESCRIBING:
-                    of_buffer = _buffer_cell(0, unknown_buffer(events[index]))
+                if kind in SELF_DESCRIBING and buffer not in names.buffers:
+                    of_buffer = _buffer_cell(buffer, unknown_buffer(events[index]))
+                else:
+                    of_buffer = self._buffer_cells.get(buffer) or self._buffer(buffer)
                 of_device = self._device_cells.get(device) or self._device(device)
                 event = _EVENT_CELLS[kind]
                 yield f"{seconds:10.6f} {process} {event} {of_buffer} {of_device} {detail}"

@@ -39,6 +39,7 @@ EVENT_NAMES: Final[dict[Kind, str]] = {
     Kind.LEVEL2_MAP: "level2-map",
     Kind.LEVEL2_UNMAP: "level2-unmap",
     Kind.FAULT: "fault",
+    Kind.RELEASED: "released",
 }
 """Events as lines and JSON name them; NAME_* events introduce and are not shown."""
 
@@ -62,7 +63,7 @@ class Device:
 
 
 SELF_DESCRIBING: Final = frozenset(
-    {Kind.BUFFER, Kind.EXPORT, Kind.RELEASE, Kind.ATTACH, Kind.DETACH}
+    {Kind.BUFFER, Kind.EXPORT, Kind.RELEASE, Kind.RELEASED, Kind.ATTACH, Kind.DETACH}
 )
 
 _TEACHING: Final = frozenset(
@@ -122,9 +123,10 @@ class Names:
 
 
 def unknown_buffer(event: Any) -> Buffer:
-    """What an event of a SELF_DESCRIBING kind says of a buffer that has no id.
+    """What an event of a SELF_DESCRIBING kind says of a buffer that is not known.
 
-    A refused export never was a buffer; others may be more than the probes can number.
+    A refused export never was a buffer; others may be more than the probes can number; a release
+    that returns was forgotten when it began.
     """
     row = _as(event, "buf")
     return Buffer(int(row["ino"]), decode(bytes(row["exporter"])))

@@ -91,7 +91,7 @@ def _capture(capture: Capture) -> dict[str, Any]:
 
 
 def _buffers(model: Model) -> list[Buffer]:
-    known = [*model.registry.ended_buffers, *model.registry.buffers.values()]
+    known = [*model.registry.ended_buffers.values(), *model.registry.buffers.values()]
     return sorted(known, key=lambda buffer: buffer.id)
 
 

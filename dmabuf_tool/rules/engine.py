@@ -37,7 +37,7 @@ class Engine:
             part
             for part in ("maps", "calls", "failed", "ended", "unmaps", "pins", "cpu",
                          "invalidates", "iommu", "exports", "attaches", "detaches", "releases",
-                         "hazards")
+                         "released", "hazards")
             if len(getattr(step, part))
         }  # fmt: skip
         self.found.begin_events()

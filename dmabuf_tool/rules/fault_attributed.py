@@ -49,10 +49,7 @@ def check(step: Step, found: Findings) -> None:
 
 def _tell(model: Model, fact: Hazard) -> Told:
     numbers = fact.numbers
-    buffer = model.registry.buffers.get(fact.buffer)
-    if buffer is None:
-        ended = reversed(model.registry.ended_buffers)
-        buffer = next((one for one in ended if one.id == fact.buffer), None)
+    buffer = model.registry.known_buffer(fact.buffer)
     whose = f"buffer ino {buffer.ino}" if buffer is not None else "a buffer not known any more"
     where = f" in {context_name(fact.context)}" if numbers.get("level") == 2 else ""
     head = f"fault at {hexed(numbers['address'])} ({numbers['tried']}): "

@@ -22,7 +22,7 @@ RULE = Rule(
     group="C",
     severity=Severity.WARNING,
     title="the end of a buffer took long",
-    holds="dma_buf_release() took slow_ms and more, where the trace measures it.",
+    holds="dma_buf_release() took slow_ms and more.",
     why="It runs in the task that drops the last reference: closing a descriptor or exiting "
     "hangs for as long.",
     source="drivers/dma-buf/dma-buf.c, dma_buf_release() calls the exporter's release op, which "
@@ -30,15 +30,15 @@ RULE = Rule(
     advice="Look at what the exporter does when it frees: waiting for a device, zeroing, "
     "taking locks.",
     example="release of 256.0 MiB took 132.0 ms; exporter system",
-    reads=("releases",),
+    reads=("released",),
     thresholds=(Threshold("slow_ms", 50, "ms", "time in release"),),
 )
 
 
 def check(step: Step, found: Findings) -> None:
-    """Look at the buffers released in a batch."""
+    """Look at the buffers whose release returned in a batch."""
     limit = found.threshold(RULE, "slow_ms")
-    judge_buffers(RULE, step.releases, found, partial(_judge, limit))
+    judge_buffers(RULE, step.released, found, partial(_judge, limit))
 
 
 def _judge(limit: int, buffer: Buffer, counts: np.void) -> tuple[float, Told] | None:

@@ -122,9 +122,7 @@ def _tell(
 def subject_of(model: Model, context: Context, one: Range) -> Subject:
     """Whom a range is about."""
     row = model.levels.spans.row(one.mapping) if one.mapping else None
-    known = model.registry.buffers.get(one.buffer) or next(
-        (b for b in reversed(model.registry.ended_buffers) if b.id == one.buffer), None
-    )
+    known = model.registry.known_buffer(one.buffer)
     return Subject(
         site=model.registry.sites[int(row["site"]) if row is not None else 0],
         buffer=known,

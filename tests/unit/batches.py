@@ -206,7 +206,11 @@ class Trace:
         self._buf(Kind.DETACH, attachment.buffer, **_of(attachment), flags=int(flags))
 
     def release(self, buffer: Buffer, duration_ns: int = 0) -> None:
-        self._buf(Kind.RELEASE, buffer, buffer=buffer.id, duration_ns=duration_ns)
+        """The entry; the return too if it is known how long it took."""
+        self._buf(Kind.RELEASE, buffer, buffer=buffer.id)
+        if duration_ns:
+            self.now += duration_ns - 1000
+            self._buf(Kind.RELEASED, buffer, buffer=buffer.id, duration_ns=duration_ns)
 
     # Mappings
 

@@ -34,6 +34,23 @@ static void cb_log(enum lab_event event, struct dma_buf_attachment *attach,
 	lab_log_try(&r);
 }
 
+/* ---- delays ---- */
+
+/* Sleeps, and spins for the last of it: as long as told, by the clock traces go by, and no more. */
+static void delay_now(const struct lab_buf *b)
+{
+	u64 now = ktime_get_ns(), end = now + b->delay_ms * (u64)NSEC_PER_MSEC;
+
+	for (; now < end; now = ktime_get_ns()) {
+		u64 us = (end - now) / NSEC_PER_USEC;
+
+		if (us > 2000)
+			usleep_range(us - 2000, us - 1500);
+		else
+			cpu_relax();
+	}
+}
+
 /* ---- failures ---- */
 
 /* 0, or the errno this step has to fail with now. */
@@ -59,8 +76,8 @@ static int op_attach(struct dma_buf *dmabuf, struct dma_buf_attachment *attach)
 	u64 start = ktime_get_ns();
 	int ret;
 
-	if (b->delay_ms && b->flags & LAB_F_DELAY_ATTACH)
-		msleep(b->delay_ms);
+	if (b->flags & LAB_F_DELAY_ATTACH)
+		delay_now(b);
 	ret = fail_now(b, LAB_FAIL_ATTACH);
 	cb_log(LAB_EV_CB_ATTACH, attach, NULL, -1, ret, start);
 	return ret;
@@ -159,8 +176,8 @@ static struct sg_table *op_map(struct dma_buf_attachment *attach, enum dma_data_
 	struct lab_xmap *x;
 	int ret;
 
-	if (b->delay_ms && !(b->flags & (LAB_F_DELAY_ATTACH | LAB_F_DELAY_RELEASE)))
-		msleep(b->delay_ms);
+	if (!(b->flags & (LAB_F_DELAY_ATTACH | LAB_F_DELAY_RELEASE)))
+		delay_now(b);
 	ret = fail_now(b, LAB_FAIL_MAP);
 	x = ret ? ERR_PTR(ret) : xmap_create(b, attach, dir);
 	if (IS_ERR(x)) {
@@ -208,8 +225,8 @@ static void op_release(struct dma_buf *dmabuf)
 	struct lab_rec r;
 
 	lab_log_start(&r, LAB_EV_RELEASE);
-	if (b->delay_ms && b->flags & LAB_F_DELAY_RELEASE)
-		msleep(b->delay_ms);
+	if (b->flags & LAB_F_DELAY_RELEASE)
+		delay_now(b);
 	r.ino = b->ino;
 	r.size = b->size;
 	strscpy(r.exporter, dmabuf->exp_name, sizeof(r.exporter));

@@ -6,6 +6,8 @@ from __future__ import annotations
 import errno
 import os
 import time
+from collections.abc import Callable
+from functools import partial
 
 from lab import Fail
 from scene import PAGE, Evidence, F, Lab, Stage, scene
@@ -142,6 +144,17 @@ def kept_by_a_driver(stage: Stage, bad: bool) -> Evidence:
     os.close(read)
     os.close(write)
     return {"size": 16 * PAGE, "attachments": 1, "hold_ms": 200}
+
+
+@scene("C", "slow-release", "warning")
+def release_50_ms(stage: Stage, bad: bool) -> Evidence:
+    """50 ms in release, or 49 and a bit."""
+
+    def ready(delay_ms: int) -> Callable[[], None]:
+        return partial(os.close, stage.export(delay_ms=delay_ms, flags=F.DELAY_RELEASE))
+
+    stage.takes(50, ready, bad)
+    return {"size": 16 * PAGE, "slow_ms": 50}
 
 
 @scene("C", "fd-growth", "warning")

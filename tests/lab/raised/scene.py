@@ -125,6 +125,21 @@ class Stage:
         """Wait for the clock's next second: rates are counted in such."""
         time.sleep(1 - time.monotonic_ns() % 1_000_000_000 / 1e9 + 0.005)
 
+    def takes(self, ms: int, ready: Callable[[int], Callable[[], Any]], bad: bool) -> None:
+        """Make a call that takes `ms` and more; or, as the near miss, less by less than a
+        millisecond. `ready` is given the delay and returns the call. What it really took decides:
+        a busy machine adds to it, and then it is done again."""
+        for _ in range(100):
+            self.start_ns = time.monotonic_ns()
+            call = ready(ms if bad else ms - 1)
+            begin = time.monotonic_ns()
+            call()
+            took = (time.monotonic_ns() - begin) / 1e6
+            if took >= ms if bad else took < ms:
+                self.kernel.append(f"took {took:.3f} ms")
+                return
+        raise AssertionError(f"no call took {'' if bad else 'less than '}{ms} ms")
+
     # ---- processes ----
 
     def child(self, what: Callable[[Lab], None]) -> None:

@@ -101,7 +101,7 @@ def random_trace(seed: int, steps: int = 60) -> Trace:
         elif what == 15 and buffers:
             buffer = rng.choice(buffers)
             if not any(a.buffer is buffer for a in attachments) and len(buffers) > 1:
-                trace.release(buffer)
+                trace.release(buffer, rng.choice((0, 60_000_000)))
                 buffers.remove(buffer)
                 mappings = [m for m in mappings if m.attachment.buffer is not buffer]
     trace.wait(2000).cpu_begin(buffers[0])
@@ -127,7 +127,7 @@ def state(batches: list[Batch]) -> dict[str, Any]:
         "ended": model.mappings.ended.rows.tolist(),
         "buffers": {
             b.id: (b.size, b.name, b.attachments, sorted(b.attached), b.devices, b.processes)
-            for b in [*registry.buffers.values(), *registry.ended_buffers]
+            for b in [*registry.buffers.values(), *registry.ended_buffers.values()]
         },
         "buffer counts": [list(registry.counts_of(b) or ()) for b in range(1, 200)],
         "attachments": registry.attachment_counts.live().tolist(),

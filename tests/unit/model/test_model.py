@@ -87,7 +87,7 @@ def test_release_ends_what_lost_detaches_left() -> None:
     model = applied(trace)
     assert not model.registry.attachments and not model.registry.buffers
     assert model.mappings.ended.rows["end"].tolist() == [End.RELEASE]
-    assert model.registry.ended_buffers[0].released_ns
+    assert model.registry.ended_buffers[1].released_ns
 
 
 def test_memory_is_bounded_by_what_lives() -> None:

@@ -29,6 +29,7 @@ EXPECTED = """\
   0.000022 weston/312   iommu-unmap -           -        -            -      8K     -     0x1000 ok 2 calls domain 8 partial: 4K unmapped
   0.000023 weston/312   detach  #3 (ino 41) system   0000:00:05.0 -      4M     -          - ok
   0.000024 weston/312   release #3 (ino 41) system   -            -      4M     -          - ok
+  0.000024 weston/312   released #3 (ino 41) system   -            -      4M     -          - 132.0ms
   0.000025 weston/312   export  -           udmabuf  -            -      1T     -          - -EINVAL
 """  # noqa: E501
 
@@ -50,7 +51,7 @@ def test_header_stands_over_the_columns() -> None:
 
 def test_failed_shows_only_what_failed() -> None:
     lines = LineRenderer(START, failed=True).render(story()).splitlines()
-    assert lines == [EXPECTED.splitlines()[5], EXPECTED.splitlines()[12]]
+    assert lines == [EXPECTED.splitlines()[5], EXPECTED.splitlines()[-1]]
 
 
 def test_verbose_shows_what_repeats() -> None:
@@ -94,6 +95,13 @@ def test_losses_are_told_once() -> None:
     assert text.startswith("lost so far: 7 events, ")
     assert renderer.render(batch(losses=lossy)) == ""
     assert renderer.render(batch(losses=Losses(events=8)))
+
+
+def test_a_quick_release_has_one_line() -> None:
+    for ns, lines in ((10_000_000, 1), (9_999_999, 0)):
+        one = batch(event(Kind.RELEASED, 10, buffer=1, duration_ns=ns))
+        assert len(LineRenderer(START).render(one).splitlines()) == lines
+        assert len(LineRenderer(START, verbose=True).render(one).splitlines()) == 1
 
 
 def test_a_released_buffer_is_forgotten() -> None:
