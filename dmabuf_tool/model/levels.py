@@ -447,6 +447,8 @@ class Levels:
 
     def _link(self, one: Range) -> None:
         self._ranges += 1
+        if one.attachment:
+            self._model.registry.undone.in_contexts.add(one.attachment)
         if one.mapping:
             self._on_top.setdefault(one.mapping, set()).add(one)
         self._buffers[one.buffer] = self._buffers.get(one.buffer, 0) + 1

@@ -98,6 +98,7 @@ class Model:
         join_iommu(calls, iommu.compress(iommu["kind"] == Kind.IOMMU_MAP), self._iommu)
         ended = self.mappings.apply(calls, unmaps, unmap_seq, detaches)
         self._mark_ended(ended, cpu, cpu_seq)
+        self.registry.undone.take(ended, self.registry)
         self._repeated(calls, cpu, cpu_seq)
         seconds = seconds_of(events["ts_ns"], self._second)
         self._second = int(seconds[-1]) if len(seconds) else self._second

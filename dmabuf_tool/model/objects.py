@@ -190,6 +190,7 @@ ATTACHMENT_COUNTS: Final = np.dtype(
         ("created", "<u8"),  # sequence number of the ATTACH event
         ("ended", "<u8"),  # of the DETACH event, NEVER while attached
         ("maps", "<u8"),
+        ("tables", "<u8"),  # of them those that made one: maps of cached tables left out
         ("failed_maps", "<u8"),
         ("bytes", "<u8"),
         ("first_map", "<u8"),  # sequence number of its first map + 1, 0 for none

@@ -34,6 +34,7 @@ from dmabuf_tool.model.objects import (
 )
 from dmabuf_tool.model.sites import Configure, Sites
 from dmabuf_tool.model.store import Store
+from dmabuf_tool.model.undone import Undone
 from dmabuf_tool.model.union import tighter
 from dmabuf_tool.schema import NAME_KINDS, PAYLOAD_OF, VIEWS, Events, Flag, Kind
 
@@ -108,6 +109,7 @@ class Registry:
         self.attachment_counts = Store(ATTACHMENT_COUNTS)
         self.device_counts = Store(DEVICE_COUNTS)
         self.domain_counts = Store(DOMAIN_COUNTS)
+        self.undone = Undone()
         self.untracked = 0
         self._ended_counts: dict[int, np.void] = {}
         self._stacks: dict[int, tuple[str, ...]] = {}
@@ -142,6 +144,7 @@ class Registry:
                 if attachment.buffer is not None:
                     attachment.buffer.attached.pop(number, None)
         _drop(self.attachment_counts, list(changes.ends))
+        self.undone.drop(changes.ends)
         for buffer in changes.releases:
             if self.buffers.pop(buffer.id, None) is not None:
                 self._retire(buffer)

@@ -107,6 +107,8 @@ def _map_history(registry: Registry, hot: Hot, good: NDArray[np.bool_]) -> None:
     rows, position, known = _place(registry.buffer_counts, calls["buffer"])
     _set_first(rows["first_map"], position, after[known], np.uint64(0))
     rows, position, known = _place(registry.attachment_counts, calls["attachment"])
+    made = (calls["flags"][known] & Flag.CACHED) == 0
+    add_counts(rows["tables"], position[made])
     count_peaks(rows, position, hot.second(calls["seq"][known]))
     _set_first(rows["first_map"], position, after[known], np.uint64(0))
     _set_first(rows["direction"], position, calls["direction"][known], np.uint8(255))

@@ -9,12 +9,14 @@ import numpy as np
 
 from dmabuf_tool.rules.base import Rule, Severity, Told
 from dmabuf_tool.rules.refusals import TRANSIENT, Refusal, map_reason, negative
-from dmabuf_tool.rules.undone import short_runs, undone
+from dmabuf_tool.rules.undone import one_run, refused_in, refused_now
 from dmabuf_tool.rules.wording import exporter, importer, size
 
 if TYPE_CHECKING:
+    from dmabuf_tool.model.model import Model
     from dmabuf_tool.model.objects import Site
     from dmabuf_tool.model.step import Step
+    from dmabuf_tool.model.store import Rows
     from dmabuf_tool.rules.findings import Findings
 
 RULE = Rule(
@@ -22,8 +24,8 @@ RULE = Rule(
     group="A",
     severity=Severity.ERROR,
     title="a map was refused",
-    holds="dma_buf_map_attachment() returned an errno, or the importer ended the mapping at once "
-    "because the table is not the one run it needs; info if a signal interrupted it.",
+    holds="dma_buf_map_attachment() returned an errno, or the importer took back a table that is "
+    "not the one run it needs (as not-contiguous says); info if a signal interrupted it.",
     why="The import seemed to work, and the first use fails: a frame is lost, or the "
     "application gives up with an errno that hides the cause.",
     source="drivers/dma-buf/dma-buf.c, dma_buf_map_attachment(); the errno of the DMA API is "
@@ -32,12 +34,12 @@ RULE = Rule(
     example="map refused with -EBUSY by the DMA API (-ENOMEM): the device does not reach the "
     "pages and the bounce buffer cannot take them (256 KiB an entry at most); exporter amdgpu, "
     "importer drm_gem_prime_import_dev [drm]",
-    reads=("failed", "ended"),
+    reads=("failed", "detaches"),
 )
 
 
 def check(step: Step, found: Findings) -> None:
-    """Look at the failed maps and the ended mappings of a batch."""
+    """Look at the failed maps of a batch, and at what detached attachments refused."""
     failed = step.failed
     if len(failed):
         transient = np.isin(-failed["result"], list(TRANSIENT))
@@ -51,11 +53,18 @@ def check(step: Step, found: Findings) -> None:
                 severity=severity,
                 tell=_tell_failed,
             )
-    if len(step.ended):
-        rows = step.ended.compress(short_runs(step, "ended") & undone(step))
-        found.rows(
-            RULE, rows, score=rows["size"] - rows["first_run"], at="end_ns", tell=_tell_undone
-        )
+    if len(step.detaches):
+        _refused(refused_in(step), step.model, found)
+
+
+def check_state(model: Model, found: Findings) -> None:
+    """Look at what living attachments refused up to now."""
+    _refused(refused_now(model), model, found)
+
+
+def _refused(rows: Rows, model: Model, found: Findings) -> None:
+    rows = rows.compress(one_run(rows, model))
+    found.rows(RULE, rows, score=rows["size"] - rows["first_run"], at="end_ns", tell=_tell_undone)
 
 
 def _tell_failed(row: np.void, site: Site) -> Told:

@@ -7,14 +7,16 @@ from typing import TYPE_CHECKING
 
 from dmabuf_tool.model.constraints import Source
 from dmabuf_tool.rules.base import Rule, Severity, Told
-from dmabuf_tool.rules.undone import short_runs, undone
+from dmabuf_tool.rules.undone import inferred_one_run, refused_in, refused_now, short_runs
 from dmabuf_tool.rules.wording import exporter, importer, size
 
 if TYPE_CHECKING:
     import numpy as np
 
+    from dmabuf_tool.model.model import Model
     from dmabuf_tool.model.objects import Site
     from dmabuf_tool.model.step import Step
+    from dmabuf_tool.model.store import Rows
     from dmabuf_tool.rules.findings import Findings
 
 RULE = Rule(
@@ -24,8 +26,9 @@ RULE = Rule(
     title="the importer needs one contiguous run and got several",
     holds="The importer's framework takes one DMA-contiguous run (seen in the call stack of the "
     "attach, or by the driver), the run that the table begins with is shorter than the buffer, "
-    "and the importer ended the mapping at once. Where a user configured max_segment_count = 1: "
-    "at the map.",
+    "and the importer took the table back: the thread that mapped it ended it within 2 s, with no "
+    "CPU access and no second-level mapping meanwhile, and the attachment never kept another. "
+    "Where a user configured max_segment_count = 1: at the map.",
     why="The import fails: the importer compares the first run with the size it needs and "
     "returns -EFAULT (vb2-dma-contig) or -EINVAL (DRM DMA helpers). An importer that does not "
     "check uses memory that is not the buffer's.",
@@ -35,22 +38,30 @@ RULE = Rule(
     "the display or codec export the buffer.",
     example="not contiguous: longest run 64.0 KiB of 8.3 MiB in 133 runs; importer "
     "vb2-dma-contig, exporter udmabuf",
-    reads=("maps", "ended"),
+    reads=("maps", "detaches"),
 )
 
 
 def check(step: Step, found: Findings) -> None:
-    """Look at the new and the ended mappings of a batch."""
-    sites = step.model.registry.sites.effective
-    if len(step.ended):
-        # An importer that keeps the table has found it good for what it needs of the buffer.
-        inferred = sites["count_source"][step.ended["site"]] == Source.INFERRED
-        rows = step.ended.compress(inferred & short_runs(step, "ended") & undone(step))
-        found.rows(RULE, rows, score=rows["size"] - rows["first_run"], at="end_ns", tell=_tell)
+    """Look at the new mappings of a batch, and at what detached attachments refused."""
+    if len(step.detaches):
+        _refused(refused_in(step), step.model, found)
     if len(step.maps):
+        sites = step.model.registry.sites.effective
         configured = sites["count_source"][step.maps["site"]] == Source.CONFIGURED
-        rows = step.maps.compress(configured & short_runs(step, "maps"))
+        rows = step.maps.compress(configured & short_runs(step))
         found.rows(RULE, rows, score=rows["size"] - rows["first_run"], tell=_tell)
+
+
+def check_state(model: Model, found: Findings) -> None:
+    """Look at what living attachments refused up to now."""
+    _refused(refused_now(model), model, found)
+
+
+def _refused(rows: Rows, model: Model, found: Findings) -> None:
+    # An importer that keeps the table has found it good for what it needs of the buffer.
+    rows = rows.compress(inferred_one_run(rows, model))
+    found.rows(RULE, rows, score=rows["size"] - rows["first_run"], at="end_ns", tell=_tell)
 
 
 def _tell(row: np.void, site: Site) -> Told:

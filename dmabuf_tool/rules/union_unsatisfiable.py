@@ -6,17 +6,18 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING
 
-from dmabuf_tool.model.constraints import Source
 from dmabuf_tool.model.union import Union, union
 from dmabuf_tool.rules.base import Rule, Severity, Told
-from dmabuf_tool.rules.undone import short_runs, undone
+from dmabuf_tool.rules.undone import inferred_one_run, refused_in, refused_now
 from dmabuf_tool.rules.wording import exporter, importer, size
 
 if TYPE_CHECKING:
     import numpy as np
 
+    from dmabuf_tool.model.model import Model
     from dmabuf_tool.model.objects import Attachment, Site
     from dmabuf_tool.model.step import Step
+    from dmabuf_tool.model.store import Rows
     from dmabuf_tool.rules.findings import Findings, Subject
 
 RULE = Rule(
@@ -35,12 +36,12 @@ RULE = Rule(
     "heap. report --by buffer shows which device contributes which limit.",
     example="devices together take 1.0 MiB (16 segments of 64.0 KiB), the buffer has 8.0 MiB; "
     "exporter system",
-    reads=("attaches", "ended"),
+    reads=("attaches", "detaches"),
 )
 
 
 def check(step: Step, found: Findings) -> None:
-    """Look at the attaches and the ended mappings of a batch."""
+    """Look at the attaches of a batch, and at what detached attachments refused."""
     for attachment in step.attaches:
         buffer = attachment.buffer
         if attachment.result or buffer is None:
@@ -55,13 +56,19 @@ def check(step: Step, found: Findings) -> None:
                 score=float(buffer.size),
                 buffers=(buffer.id,),
             )
-    if len(step.ended):
-        sites = step.model.registry.sites.effective
-        direct = ~sites["translated"][step.ended["site"]]
-        inferred = sites["count_source"][step.ended["site"]] == Source.INFERRED
-        bad = direct & inferred & short_runs(step, "ended") & undone(step)
-        rows = step.ended.compress(bad)
-        found.rows(RULE, rows, score=rows["size"], at="end_ns", tell=_tell_pages)
+    if len(step.detaches):
+        _refused(refused_in(step), step.model, found)
+
+
+def check_state(model: Model, found: Findings) -> None:
+    """Look at what living attachments refused up to now."""
+    _refused(refused_now(model), model, found)
+
+
+def _refused(rows: Rows, model: Model, found: Findings) -> None:
+    direct = ~model.registry.sites.effective["translated"][rows["site"]]
+    rows = rows.compress(direct & inferred_one_run(rows, model))
+    found.rows(RULE, rows, score=rows["size"], at="end_ns", tell=_tell_pages)
 
 
 def _tell_union(found: Findings, attachment: Attachment, together: Union) -> tuple[Told, Subject]:

@@ -6,8 +6,8 @@ from raised import findings, one
 from test_refused import VB2, vivid
 
 from dmabuf_tool.model.constraints import Configured
+from dmabuf_tool.model.undone import UNDONE_NS
 from dmabuf_tool.rules.engine import Engine
-from dmabuf_tool.rules.undone import UNDONE_NS
 
 MS = 1_000_000
 
