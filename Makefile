@@ -45,7 +45,9 @@ demo: .venv/installed lab-packages ## trace a workload in a guest, report here
 	@$(RUN) --build $(DEMO_KERNEL)
 	@mkdir -p build/demo
 	@$(RUN) --kernel $(DEMO_KERNEL) --share build/demo --timeout 300 -- tests/lab/demo
-	@$(BIN)/dmabuf-tool report build/demo/demo.dmabuf --by device --by context
+	@$(BIN)/dmabuf-tool report build/demo/demo.dmabuf
+	@echo "== both levels, and whose addresses the faults were"
+	@$(BIN)/dmabuf-tool report build/demo/demo.dmabuf --only fault-attributed --by context
 
 images: lab-packages ## build what is missing of the guests' images and test drivers
 	@$(RUN) --build

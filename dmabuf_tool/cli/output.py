@@ -30,13 +30,14 @@ def is_plain() -> bool:
     )
 
 
-def write_page(parts: Sequence[Part]) -> None:
-    """Write tables and lines to stdout."""
+def write_page(parts: Sequence[Part], width: int | None = None) -> None:
+    """Write tables and lines to stdout; in a pipe in `width` cells a line, or as wide as they
+    are."""
     from dmabuf_tool.render import table
 
     if is_plain():
         # A terminal that wants no colours has a width all the same.
-        limit = os.get_terminal_size().columns if sys.stdout.isatty() else None
+        limit = os.get_terminal_size().columns if sys.stdout.isatty() else width
         sys.stdout.write(table.page(parts, limit or None))
         return
     from rich.console import Console

@@ -15,12 +15,15 @@ from dmabuf_tool.cli.settings import engine, judging_options
 from dmabuf_tool.errors import UsageError
 
 if TYPE_CHECKING:
+    from dmabuf_tool.model.history import History
     from dmabuf_tool.render.report import Capture
     from dmabuf_tool.rules.base import Severity
     from dmabuf_tool.rules.engine import Engine
 
 _SEVERITIES = ["info", "warning", "error"]
 FINDINGS_STATUS = 3
+WIDTH = 98
+"""Cells of a line in a pipe, as of report_text."""
 
 
 @click.command("report")
@@ -40,6 +43,14 @@ FINDINGS_STATUS = 3
     show_default=True,
     help="Leave milder findings out.",
 )
+@click.option(
+    "--address",
+    metavar="ADDRESS",
+    help="Instead of a report: who had this DMA address or address in a context, and when.",
+)
+@click.option(
+    "-D", "--device", metavar="NAME", help="With --address: only as an address of this device."
+)
 @click.option("--only", metavar="ID", multiple=True, help="Only findings with this id.")
 @click.option(
     "--fail-on",
@@ -52,11 +63,12 @@ def command(
     files: tuple[Path, ...],
     by: tuple[str, ...],
     min_severity: str,
+    address: str | None,
+    device: str | None,
     only: tuple[str, ...],
     fail_on: str | None,
-    constraints: Path | None,
-    thresholds: tuple[str, ...],
     output_format: str,
+    **judging: Any,
 ) -> int:
     """Report what captures of 'dmabuf-tool trace -o' hold: findings first, then tables.
 
@@ -73,7 +85,11 @@ def command(
                 f"no finding is called '{wanted}'; those there are: {', '.join(sorted(known))}"
             )
     least = Severity[min_severity.upper()]
-    captures = [read(file, engine(constraints, thresholds), only, least) for file in files]
+    if address is not None:
+        return _address(files, _number(address), device or "", output_format == "json")
+    if device is not None:
+        raise UsageError("--device goes with --address; --by device has a line for each device")
+    captures = [read(file, engine(**judging), only, least) for file in files]
     document = report.document(captures)
     if output_format == "json":
         write_json(document)
@@ -85,8 +101,45 @@ def command(
     return 0
 
 
-def read(file: Path, engine: Engine, only: tuple[str, ...], least: Severity) -> Capture:
-    """Read a capture through the model and the rules. Raises ToolError."""
+def _number(text: str) -> int:
+    """An address as people and logs write it: 0xfff00000, or decimal. Raises UsageError."""
+    try:
+        number = int(text, 0)
+    except ValueError:
+        number = -1
+    if not 0 <= number < 1 << 64:
+        raise UsageError(f"--address {text}: write it as 0xfff00000")
+    return number
+
+
+def _address(files: tuple[Path, ...], address: int, device: str, as_json: bool) -> int:
+    """The history of an address in all captures."""
+    from dmabuf_tool.cli.output import write_page
+    from dmabuf_tool.model.history import History
+    from dmabuf_tool.render import history
+    from dmabuf_tool.rules.base import Severity
+    from dmabuf_tool.rules.engine import Engine
+
+    asked = []
+    for file in files:
+        told = History(address, device)
+        asked.append(history.Asked(read(file, Engine(), (), Severity.INFO, told), told))
+    document = history.document(asked, address, device)
+    if as_json:
+        write_json(document)
+    else:
+        write_page(history.parts(document), WIDTH)
+    return 0
+
+
+def read(
+    file: Path,
+    engine: Engine,
+    only: tuple[str, ...],
+    least: Severity,
+    told: History | None = None,
+) -> Capture:
+    """Read a capture through the model and the rules; `told` gets every step. Raises ToolError."""
     from dmabuf_tool.capture.reader import open_capture
     from dmabuf_tool.cli.progress import Progress
     from dmabuf_tool.model import inventory
@@ -95,7 +148,9 @@ def read(file: Path, engine: Engine, only: tuple[str, ...], least: Severity) -> 
 
     with open_capture(file) as reader, Progress(f"reading {file.name}", reader.size) as bar:
         for batch in gather(reader.batches()):
-            engine.feed(batch)
+            step = engine.feed(batch)
+            if told is not None:
+                told.look(step)
             bar.at(reader.position)
         for entry in reader.inventory:
             inventory.take(engine.model, entry)

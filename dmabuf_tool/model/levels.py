@@ -15,6 +15,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
@@ -53,11 +54,16 @@ Record = dict[str, Any]
 
 @dataclass(slots=True)
 class Removed:
-    """A range that was taken out of its context, when and by whom."""
+    """A range that was taken out of its context, when and by whom; and the level 1 under it:
+    domain (0: none translates), first DMA address, bytes and entries. All 0 where it has none."""
 
     range: Range
     ts_ns: int
     tgid: int
+    domain: int = 0
+    address: int = 0
+    size: int = 0
+    entries: int = 0
 
 
 @dataclass(slots=True)
@@ -97,6 +103,8 @@ class Levels:
         self.invalidated: dict[int, deque[tuple[int, int]]] = {}
         """Buffer -> (seq, ts_ns) of its last invalidations."""
         self.untracked = 0
+        self.removals = 0
+        """How many were removed since the start."""
         self._model = model
         self._misfits = Misfits(self.spans)
         self._ranges = 0
@@ -125,6 +133,11 @@ class Levels:
         """The newest device of a name, 0 if there is none."""
         devices = self._model.registry.devices.values() if wanted else ()
         return max((one.id for one in devices if one.name == wanted), default=0)
+
+    def removed_since(self, removals: int) -> list[Removed]:
+        """What was removed since `removals` was so many, as far as it is remembered."""
+        fresh = min(self.removals - removals, len(self.removed))
+        return list(islice(self.removed, len(self.removed) - fresh, None))
 
     def on_top(self, mapping: int) -> set[Range]:
         """The ranges that target a mapping."""
@@ -157,7 +170,7 @@ class Levels:
         model = self._model
         effective = model.registry.sites.effective
         if len(events):
-            self.spans.forget(int(events["ts_ns"].min()), self._linked())
+            self.spans.forget(int(events["ts_ns"].min()), self.linked())
         fresh = self.spans.add(calls, *self._tables, effective["translated"])
         self._tables = (np.empty(0, TABLE), np.empty(0, SEGMENT))
         self.spans.end(ended, unmaps, events)
@@ -181,7 +194,7 @@ class Levels:
         self._hazards.sort(key=lambda one: one.ts_ns)
         return self._hazards
 
-    def _linked(self) -> NDArray[np.uint32]:
+    def linked(self) -> NDArray[np.uint32]:
         """Mappings with ranges on top."""
         return np.fromiter(self._on_top, np.uint32, len(self._on_top))
 
@@ -332,7 +345,7 @@ class Levels:
         """Queue the ends of mappings that have, or get in this batch, ranges on top."""
         if not len(ended):
             return
-        ours = np.isin(ended["id"], np.union1d(self._linked(), matched))
+        ours = np.isin(ended["id"], np.union1d(self.linked(), matched))
         ours |= np.isin(ended["attachment"], bound)
         if self.invalidated or bool(np.any(self._rare["kind"] == Kind.INVALIDATE)):
             ours[:] = True
@@ -348,7 +361,7 @@ class Levels:
     ) -> None:
         """Queue new mappings that got addresses of ended ones that ranges may still target."""
         store = self.spans.store
-        linked = np.union1d(self._linked(), matched)
+        linked = np.union1d(self.linked(), matched)
         if len(bound):
             mine = np.isin(store.rows["attachment"], bound) & store.alive
             linked = np.union1d(linked, store.rows["id"][mine])
@@ -476,7 +489,10 @@ class Levels:
             for one in rest:
                 self._link(one)
             self._unlink(old)
-            self.removed.append(Removed(part, ts_ns, tgid))
+            row = self.spans.row(part.mapping) if part.mapping else None
+            level1 = (0, 0, 0, 0) if row is None else row[_LEVEL1].item()
+            self.removed.append(Removed(part, ts_ns, tgid, *level1))
+            self.removals += 1
             if ended is not None:
                 self._tell(
                     What.STALE_ENDED, ts_ns, context, part, severe=self.is_nested(part),
@@ -756,6 +772,7 @@ def _run(ops: list[_Ops]) -> None:
         ops[which[index]].do(items[index])
 
 
+_LEVEL1: Final = ["space", "address", "size", "entries"]
 _IOMMU_NAMES: Final = VIEWS["iommu"].names or ()
 _MAPPING_NAMES: Final = MAPPING.names or ()
 

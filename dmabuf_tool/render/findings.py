@@ -43,9 +43,9 @@ def finding_object(finding: Finding, model: Model) -> dict[str, Any]:
         "count": finding.count,
         "first_ns": finding.first_ns,
         "last_ns": finding.last_ns,
-        "buffer": _buffer(subject.buffer),
+        "buffer": buffer_object(subject.buffer),
         "device": _device(subject.device),
-        "context": _context(subject.domain, model),
+        "context": context_object(subject.domain, model),
         "process": process_object(subject.tgid, model),
         "evidence": evidence_of(finding),
         "advice": finding.told.advice or finding.rule.advice,
@@ -62,7 +62,8 @@ def process_object(tgid: int, model: Model) -> dict[str, Any] | None:
     return {"pid": tgid, "comm": model.processes.comm(tgid)} if tgid else None
 
 
-def _buffer(buffer: Buffer | None) -> dict[str, Any] | None:
+def buffer_object(buffer: Buffer | None) -> dict[str, Any] | None:
+    """A buffer in short; None for none."""
     if buffer is None:
         return None
     return {
@@ -80,7 +81,8 @@ def _device(device: Device | None) -> dict[str, Any] | None:
     return {"id": device.id, "name": device.name, "driver": device.driver}
 
 
-def _context(number: int, model: Model) -> dict[str, Any] | None:
+def context_object(number: int, model: Model) -> dict[str, Any] | None:
+    """A context in short; None where it is not known."""
     context = model.levels.contexts.find(number)
     if context is None:
         return None

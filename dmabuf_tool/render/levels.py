@@ -8,10 +8,12 @@ range whose level 1 has ended or belongs to another device.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import islice
 from typing import TYPE_CHECKING, Any, Final
 
 from dmabuf_tool.model.contexts import PROVIDERS, Context
-from dmabuf_tool.model.matching import SOURCES
+from dmabuf_tool.model.matching import DMA, SOURCES
+from dmabuf_tool.render.findings import process_object
 
 if TYPE_CHECKING:
     import numpy as np
@@ -29,6 +31,16 @@ TWO_LEVEL_KEYS: Final = {
     "source": "dma-address, pages or unknown: what level 2 is fed from; null: no level 2",
     "nested": "level 1 translates what level 2 maps",
 }
+
+ENDED_KEYS: Final = {
+    **TWO_LEVEL_KEYS,
+    "level1": "as it was when level 2 ended; null: it had none of its own, or is forgotten",
+    "begun_ns": "when it was mapped",
+    "ended_ns": "when it ended",
+    "ended_by": "pid and comm of who ended it, or null",
+}
+ENDED_TOLD: Final = 1000
+"""Ranges told that are no more, the last ones."""
 
 
 def two_level(model: Model) -> Iterator[dict[str, Any]]:
@@ -64,6 +76,35 @@ def two_level(model: Model) -> Iterator[dict[str, Any]]:
                 "source": None,
                 "nested": False,
             }
+
+
+def ended(model: Model) -> Iterator[dict[str, Any]]:
+    """Ranges that are no more, the last one first."""
+    for gone in islice(reversed(model.levels.removed), ENDED_TOLD):
+        one, context = gone.range, model.levels.contexts.find(gone.range.context)
+        domain = model.registry.domains.get(gone.domain)
+        under = {
+            "domain": gone.domain or None,
+            "domain_type": domain.type_name if domain is not None else None,
+            "translated": bool(gone.domain),
+            "address": gone.address,
+            "size": gone.size,
+            "segments": gone.entries,
+        }
+        yield {
+            "buffer": one.buffer,
+            "ino": _ino(model, one.buffer),
+            "device": device_name(model, one.device),
+            "context": one.context,
+            "provider": provider(context) if context is not None else None,
+            "level1": under if gone.size else None,
+            "level2": {"address": one.start, "size": one.size, "offset": one.offset},
+            "source": SOURCES[one.source],
+            "nested": bool(gone.domain) and one.source == DMA,
+            "begun_ns": one.ts_ns,
+            "ended_ns": gone.ts_ns,
+            "ended_by": process_object(gone.tgid, model),
+        }
 
 
 def level1(model: Model, row: np.void | None) -> dict[str, Any] | None:
@@ -132,5 +173,5 @@ def context_label(context: Context) -> str:
 
 
 def _ino(model: Model, number: int) -> int:
-    buffer = model.registry.buffers.get(number)
+    buffer = model.registry.known_buffer(number)
     return buffer.ino if buffer is not None else 0

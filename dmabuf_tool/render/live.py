@@ -42,7 +42,8 @@ class DeviceRow:
 
 @dataclass(frozen=True, slots=True)
 class LevelRow:
-    """A buffer in a device's address space, and, where there is one, in a context behind it."""
+    """A buffer in a device's address space, and, where there is one, in a context behind it;
+    `size` is that of the range in the context then."""
 
     buffer: str
     """As "#3"."""
@@ -57,7 +58,7 @@ class LevelRow:
     """Level 2: the GPU address space and its owner, as "vm 5 glxgears/312"."""
     context_address: int | None = None
     source: str = ""
-    """What fills level 2: "dma-address" or "pages"."""
+    """What fills level 2: "nested", "dma-address", "pages" or "unknown"."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -46,13 +46,14 @@ def document(captures: Sequence[Capture]) -> dict[str, Any]:
     """All captures as one document."""
     out: dict[str, Any] = {
         "schema": SCHEMA,
-        "captures": [_capture(capture) for capture in captures],
+        "captures": [capture_object(capture) for capture in captures],
         "findings": [],
         "buffers": [],
         "devices": [],
         "contexts": [],
         "processes": [],
         "two_level": [],
+        "two_level_ended": [],
         "losses": {"events": 0, "scatterlists": 0, "untracked": 0},
     }
     for index, capture in enumerate(captures):
@@ -63,6 +64,7 @@ def document(captures: Sequence[Capture]) -> dict[str, Any]:
             "devices": [_device(device, model) for device in model.registry.devices.values()],
             "contexts": levels.contexts(model),
             "two_level": list(levels.two_level(model)),
+            "two_level_ended": list(levels.ended(model)),
             "processes": _processes(model),
         }
         for name, rows in parts.items():
@@ -73,7 +75,8 @@ def document(captures: Sequence[Capture]) -> dict[str, Any]:
     return out
 
 
-def _capture(capture: Capture) -> dict[str, Any]:
+def capture_object(capture: Capture) -> dict[str, Any]:
+    """A capture with the keys of report_keys.CAPTURE_KEYS."""
     return {
         "file": capture.file,
         "host": capture.host,

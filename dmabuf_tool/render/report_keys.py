@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Final
 
 from dmabuf_tool.render.findings import FINDING_KEYS
-from dmabuf_tool.render.levels import TWO_LEVEL_KEYS
+from dmabuf_tool.render.levels import ENDED_KEYS, TWO_LEVEL_KEYS
 
 CAPTURE_KEYS: Final = {
     "file": "path as it was given",
@@ -118,6 +118,7 @@ DOCUMENT_KEYS: Final = {
     "contexts": "address spaces",
     "processes": "those that did something",
     "two_level": "live mappings with what is mapped on top of them",
+    "two_level_ended": "the last 1000 ranges of level 2 that ended, the newest first",
     "losses": "of all captures together",
 }
 
@@ -130,6 +131,7 @@ PARTS: Final = {
     "contexts": CONTEXT_KEYS,
     "processes": PROCESS_KEYS,
     "two_level": TWO_LEVEL_KEYS,
+    "two_level_ended": ENDED_KEYS,
     "losses": LOSS_KEYS,
 }
 """Part of the document -> its keys."""

@@ -188,8 +188,12 @@ def _part(key: str, inner: str, write: Callable[[Any], str]) -> _Write:
     return cell
 
 
+def _ended(row: Row) -> Cell:
+    return f"{(row['ended_ns'] - row['start_ns']) / 1e9:.3f} s"
+
+
 def _source(row: Row) -> Cell:
-    return "-" if row["source"] is None else row["source"] + (" nested" if row["nested"] else "")
+    return "nested" if row["nested"] else row["source"] or "-"
 
 
 def _segment(row: Row) -> Cell:
@@ -279,18 +283,22 @@ _TWO_LEVEL: Final[list[tuple[Column, _Write]]] = [
     (Column("DEVICE", "device", 16, "whose level 1"), _text("device")),
     (Column("DOMAIN", "level1", 9, "type of its domain"), _part("level1", "domain_type", str)),
     (
-        Column("ADDRESS", "level1", 14, "level 1: DMA address", right=True),
+        Column("LEVEL 1", "level1", 14, "DMA address of the mapping", right=True),
         _part("level1", "address", hex),
     ),
-    _number("CONTEXT", "context", 7, "level 2: where"),
+    _number("CONTEXT", "context", 7, "whose addresses level 2 are"),
     (
-        Column("ADDRESS", "level2", 14, "level 2: address in the context", right=True),
+        Column("LEVEL 2", "level2", 14, "address in the context", right=True),
         _part("level2", "address", hex),
     ),
     (Column("SIZE", "level2", 9, "of the range", right=True), _part("level2", "size", size)),
-    (Column("SOURCE", "source", 11, "what level 2 is fed from"), _source),
+    (Column("SOURCE", "source", 11, "what feeds level 2; nested: translated again"), _source),
 ]
 """The two-level table, which --by context and --by buffer end with."""
+
+_ENDED: Final[list[tuple[Column, _Write]]] = [
+    (Column("ENDED", "ended_ns", 9, "since the start of the trace", right=True), _ended),
+]
 
 BY: Final = tuple(_TABLES)
 """What --by takes."""
@@ -325,18 +333,37 @@ def _by(document: Mapping[str, Any], name: str, top: int | None) -> list[Part]:
 
 _LEVELS_SHOWN: Final = 1000
 """Rows of the two-level table in text; JSON has all."""
+_ENDED_SHOWN: Final = 20
+"""And of ranges that ended."""
 
 
 def _levels(document: Mapping[str, Any], several: bool) -> list[Part]:
-    """The two-level table at the end of the trace."""
+    """The two-level table at the end of the trace, and the last of what had ended by then."""
     rows = [row for row in document["two_level"] if row["level2"] is not None]
-    columns = _TWO_LEVEL
+    ended = [
+        {**row, "start_ns": document["captures"][row["capture"]]["start_ns"]}
+        for row in document["two_level_ended"]
+    ]
+    parts = _level_table("Two levels, at the end of the trace", rows, _TWO_LEVEL, several)
+    if ended:
+        shown = ended[:_ENDED_SHOWN]
+        title = "Two levels that had ended, the last first"
+        parts += _level_table(title, shown, [*_TWO_LEVEL, *_ENDED], several)
+    if len(ended) > _ENDED_SHOWN:
+        more = f"and {len(ended) - _ENDED_SHOWN} more: --format json has the last {len(ended)}"
+        parts.append(Line(more, "dim"))
+    return parts
+
+
+def _level_table(
+    title: str, rows: Sequence[Row], columns: list[tuple[Column, _Write]], several: bool
+) -> list[Part]:
     if several:
         columns = [_number("CAP", "capture", 3, "index of the capture"), *columns]
     cells = [[write(row) for _, write in columns] for row in rows[:_LEVELS_SHOWN]]
     parts: list[Part] = [
         Line(""),
-        Line("Two levels, at the end of the trace", "bold"),
+        Line(title, "bold"),
         Table([column for column, _ in columns], cells, empty="no level 2"),
     ]
     if len(rows) > _LEVELS_SHOWN:
@@ -385,10 +412,10 @@ def _level2(row: Row, context: Row | None) -> str:
     if context is not None and context["pid"]:
         owner = f" of {context['comm'] or '?'}/{context['pid']}"
     kind = context["kind"] if context is not None else "context"
-    nested = ", nested" if row["nested"] else ""
+    source = "nested" if row["nested"] else f"from {row['source']}"
     return (
         f"{kind} {row['context']}{owner}: {one['address']:#x}, {size(one['size'])} at offset "
-        f"{one['offset']:#x}, from {row['source']}{nested}"
+        f"{one['offset']:#x}, {source}"
     )
 
 

@@ -4,11 +4,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
+import numpy as np
+
+from dmabuf_tool.model.matching import SOURCES
 from dmabuf_tool.model.model import Model
 from dmabuf_tool.model.objects import Buffer
+from dmabuf_tool.model.ranges import Range
+from dmabuf_tool.render.levels import context_label
 from dmabuf_tool.render.live import BufferRow, DeviceRow, LevelRow, Snapshot
 
 _MOST_ROWS: Final = 64
@@ -91,25 +96,42 @@ def _devices(model: Model, rates: Rates, now_s: float) -> list[DeviceRow]:
 
 
 def _levels(model: Model) -> list[LevelRow]:
-    """Live level-1 mappings, the newest first."""
-    registry = model.registry
-    rows = model.live_mappings()
-    out = []
-    for row in rows[::-1][:_MOST_ROWS]:
-        buffer = registry.buffers.get(int(row["buffer"]))
-        device = registry.devices.get(int(row["device"]))
-        domain = registry.domains.get(int(row["domain"]))
-        out.append(
-            LevelRow(
-                buffer=_label(buffer) if buffer else f"#{row['buffer']}",
-                size=int(row["size"]),
-                device=device.name if device else "?",
-                domain=(domain.type_name or "") if domain else "direct",
-                address=int(row["address"]),
-                segments=int(row["nents"]),
-            )
-        )
+    """Live level-1 mappings, the newest first, each with what is on top of it; those with level 2
+    come before the others."""
+    live = model.mappings.live
+    rows = live.live()[::-1]
+    linked = np.isin(rows["id"], model.levels.linked())
+    rows = rows.take(np.argsort(~linked, kind="stable")[:_MOST_ROWS])
+    out: list[LevelRow] = []
+    for row in rows:
+        one = _level1(model, row)
+        found = model.levels.on_top(int(row["id"]))
+        ranges = sorted(found, key=lambda part: (part.context, part.start))[:_MOST_ROWS]
+        out += [_with_level2(model, one, part) for part in ranges] or [one]
+        if len(out) >= _MOST_ROWS:
+            break
     return out
+
+
+def _level1(model: Model, row: np.void) -> LevelRow:
+    registry = model.registry
+    device = registry.devices.get(int(row["device"]))
+    domain = registry.domains.get(int(row["domain"]))
+    return LevelRow(
+        buffer=f"#{row['buffer']}",
+        size=int(row["size"]),
+        device=device.name if device else "?",
+        domain=(domain.type_name or "") if domain else "direct",
+        address=int(row["address"]),
+        segments=int(row["nents"]),
+    )
+
+
+def _with_level2(model: Model, row: LevelRow, one: Range) -> LevelRow:
+    context = model.levels.contexts.find(one.context)
+    source = "nested" if model.levels.is_nested(one) else SOURCES[one.source]
+    label = context_label(context) if context is not None else f"context {one.context}"
+    return replace(row, size=one.size, context=label, context_address=one.start, source=source)
 
 
 def _buffers(model: Model, live: Sequence[Buffer]) -> list[BufferRow]:

@@ -44,10 +44,11 @@ RULE = Rule(
 def check(step: Step, found: Findings) -> None:
     """Look at the facts of a batch."""
     for fact in facts(step, What.FAULT):
-        hand_in(RULE, found, fact, _tell)
+        hand_in(RULE, found, fact, tell)
 
 
-def _tell(model: Model, fact: Hazard) -> Told:
+def tell(model: Model, fact: Hazard) -> Told:
+    """Whose address it was, in a line."""
     numbers = fact.numbers
     buffer = model.registry.known_buffer(fact.buffer)
     whose = f"buffer ino {buffer.ino}" if buffer is not None else "a buffer not known any more"

@@ -44,9 +44,9 @@ WEIGHTS = {
     "map": 20,
     "unmap": 8,
     "create": 2,
-    "free": 2,
-    "put": 34,
-    "take": 24,
+    "free": 1,
+    "put": 50,
+    "take": 26,
     "switch": 1,
     "switch_back": 4,
 }

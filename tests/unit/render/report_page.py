@@ -7,8 +7,10 @@ python3 tests/unit/render/report_page.py     # after a rule or a key was added
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from pathlib import Path
 
+from dmabuf_tool.render.history import ADDRESS_KEYS, FAULT_KEYS, HISTORY_KEYS
 from dmabuf_tool.render.report_keys import DOCUMENT_KEYS, PARTS
 from dmabuf_tool.rules.base import GROUPS
 from dmabuf_tool.rules.registry import rules
@@ -36,10 +38,10 @@ def findings() -> str:
     return "\n".join(out)
 
 
-def keys() -> str:
-    """The tables of keys."""
+def keys(parts: Mapping[str, Mapping[str, str]]) -> str:
+    """The tables of keys; the document's own under ""."""
     out = []
-    for name, table in {"": DOCUMENT_KEYS, **PARTS}.items():
+    for name, table in parts.items():
         of = f"{name}: each has" if name and name != "losses" else name
         out += [".PP", f"{of}:" if of.endswith("has") else f"{of or 'The document'} has:"]
         out += [".TS", "tab(|);", "lb lx."]
@@ -50,7 +52,13 @@ def keys() -> str:
 
 def fill(text: str) -> str:
     """The page with the data put between its marks."""
-    for mark, body in (("findings", findings()), ("keys", keys())):
+    address = {"": ADDRESS_KEYS, "history": HISTORY_KEYS, "faults": FAULT_KEYS}
+    bodies = {
+        "findings": findings(),
+        "keys": keys({"": DOCUMENT_KEYS, **PARTS}),
+        "address": keys(address),
+    }
+    for mark, body in bodies.items():
         text = re.sub(
             rf'(\.\\" begin {mark}\n).*?(\.\\" end {mark}\n)',
             lambda match, body=body: f"{match[1]}{body}\n{match[2]}",
