@@ -5,7 +5,7 @@ import re
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from render_samples import START, any_batch, batch, cut, event, story
 
@@ -111,6 +111,7 @@ def test_a_released_buffer_is_forgotten() -> None:
     assert " #3          -  " in late
 
 
+@settings(deadline=None)
 @given(any_batch(), st.lists(st.integers(0, 20), max_size=4), st.booleans(), st.booleans())
 def test_any_cutting_gives_the_same_safe_lines(
     whole: Batch, at: list[int], stacks: bool, verbose: bool
