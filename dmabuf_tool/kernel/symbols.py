@@ -14,9 +14,10 @@ and must not be: the compiler changed its arguments.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
@@ -56,7 +57,12 @@ class Location:
 
 @dataclass(frozen=True)
 class Module:
-    """One line of /proc/modules; `size` in bytes, `address` 0 where it is hidden."""
+    """One line of /proc/modules; `size` in bytes, `address` 0 where it is hidden.
+
+    From Linux 6.4 on `address` is that of the text alone, and `size` counts data too, which lies
+    elsewhere (ac3b43283923 ("module: replace module_layout with module_memory")): the text ends
+    at address + size or before.
+    """
 
     name: str
     size: int
@@ -150,16 +156,22 @@ class Table:
     """The kernel's functions sorted by address, to name the frames of stacks.
 
     Modules loaded later are not in it: build a new one after a load. Takes about 40 bytes a
-    function (60,000 to 150,000 of them).
+    function (60,000 to 150,000 of them). Behind a module's end there may have been another that
+    is unloaded: such addresses are not given the last function before them.
     """
 
     def __init__(
-        self, addresses: NDArray[np.uint64], starts: NDArray[np.uint32], names: bytes
+        self,
+        addresses: NDArray[np.uint64],
+        starts: NDArray[np.uint32],
+        names: bytes,
+        loaded: Mapping[str, Module] = MappingProxyType({}),
     ) -> None:
         """Take addresses sorted, shape (n,), and the start of each one's text in `names`."""
         self._addresses = addresses
         self._starts = starts
         self._names = names
+        self._loaded = loaded
 
     @classmethod
     def read(cls, root: Path = Path("/")) -> Table:
@@ -181,7 +193,8 @@ class Table:
             return cls(np.empty(0, np.uint64), np.empty(0, np.uint32), b"")
         every = np.concatenate(addresses)
         order = np.argsort(every, kind="stable")
-        return cls(every[order], np.concatenate(starts)[order], b"".join(names))
+        text = b"".join(names)
+        return cls(every[order], np.concatenate(starts)[order], text, modules(root))
 
     def __len__(self) -> int:
         """Count the functions."""
@@ -205,12 +218,18 @@ class Table:
             for address, at, start, index in zip(wanted, before, starts, first, strict=True)
         ]
 
-    def _location(self, index: int, offset: int) -> Location:
-        """Read the name of one function out of the text."""
+    def _location(self, index: int, offset: int) -> Location | None:
+        """Read the name of one function out of the text; None if its module ends before."""
         start = int(self._starts[index])
         line = self._names[start : self._names.index(b"\n", start)]
-        name, _, module = line.decode("ascii", "replace").partition("\t")
-        return Location(name, offset, module.strip("[]") or None)
+        name, _, owner = line.decode("ascii", "replace").partition("\t")
+        owner = owner.strip("[]")
+        module = self._loaded.get(owner)
+        if module is not None and module.address:
+            into = int(self._addresses[index]) - module.address
+            if 0 <= into < module.size <= into + offset:
+                return None
+        return Location(name, offset, owner or None)
 
 
 def _functions(

@@ -18,6 +18,7 @@ import os
 import platform
 import sys
 import traceback
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,9 @@ for path in (HERE / "runs", HERE / "raised"):
     sys.path.insert(0, str(path))
 
 from harness import Tracer  # noqa: E402 (the path is set above)
-from scene import SCENES, Scene, Stage, lab, time  # noqa: E402
+from scene import PAGE, SCENES, Lab, Scene, Stage, lab, time  # noqa: E402
+
+WARM_S = 120
 
 
 def play(scene: Scene, bad: bool) -> dict[str, Any]:
@@ -57,13 +60,25 @@ def play(scene: Scene, bad: bool) -> dict[str, Any]:
     }
 
 
-def warm_up() -> None:
+def _attach(edu: int, driver: Lab) -> None:
+    driver.attach(driver.export(PAGE), edu)
+
+
+def warm_up(capture: Path) -> None:
     """The first attach has the trace read the kernel's symbols, and its child imports pyroute2:
-    what comes meanwhile is judged later than the acts below can wait."""
-    stage = Stage()
-    stage.mapped(stage.edu[0])
-    stage.close()
-    time.sleep(10)
+    exits that come meanwhile are known later than the acts below can wait. So processes exit until
+    the trace knows when one did."""
+    from judge import exits_so_far
+
+    end = time.monotonic() + WARM_S
+    while time.monotonic() < end:
+        stage = Stage()
+        pid, gone_ns = stage.child(partial(_attach, stage.edu[0]))
+        stage.close()
+        # Who only looks for it in /proc finds it gone later.
+        if any(tgid == pid and ts_ns <= gone_ns for tgid, ts_ns in exits_so_far(capture)):
+            return
+    print(f"the kernel told of no exit within {WARM_S} s")
 
 
 def judged(capture: Path, acts: list[dict[str, Any]], verbose: bool) -> int:
@@ -119,7 +134,7 @@ def main() -> int:
         )
         capture = (args.save or Path("/tmp")) / f"{name}.dmabuf"
         tracer = Tracer(f"scenes-{letter}", "-m", "4", "-f", "-o", str(capture)).ready()
-        warm_up()
+        warm_up(capture)
         acts = [play(one, bad) for one in chosen for bad in (True, False)]
         ended = tracer.interrupt().end()
         print(ended["stderr"].strip().splitlines()[-1])

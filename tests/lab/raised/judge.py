@@ -9,6 +9,7 @@ captures in tests/data are judged again in unit tests.
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -41,11 +42,7 @@ class Played:
             self.losses = reader.losses
         assert len(parts) == 1, "a capture of scenes is small"
         self.batch = parts[0]
-        self.exits = [
-            (int(tgid), int(ts_ns))
-            for entry in inventory
-            for tgid, ts_ns in entry.get("process_exits", ())
-        ]
+        self.exits = _exits(inventory)
 
     def findings(self, act: Act) -> list[Finding]:
         """What the tool finds in one act."""
@@ -63,6 +60,22 @@ class Played:
             engine.model.holders.see(snapshot)
         engine.model.advance(end)
         return engine.findings()
+
+
+def exits_so_far(path: Path) -> list[tuple[int, int]]:
+    """(tgid, ts_ns) of the exits in a capture that is still written."""
+    with open_capture(path) as reader:
+        for _ in reader.batches():
+            pass
+        return _exits(reader.inventory)
+
+
+def _exits(inventory: Iterable[Mapping[str, Any]]) -> list[tuple[int, int]]:
+    return [
+        (int(tgid), int(ts_ns))
+        for entry in inventory
+        for tgid, ts_ns in entry.get("process_exits", ())
+    ]
 
 
 def _constraints(text: str) -> ConstraintFile | None:

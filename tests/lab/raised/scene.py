@@ -142,8 +142,11 @@ class Stage:
 
     # ---- processes ----
 
-    def child(self, what: Callable[[Lab], None]) -> None:
-        """Run in a process of its own that exits, and wait until that is known."""
+    def child(self, what: Callable[[Lab], None]) -> tuple[int, int]:
+        """Run in a process of its own that exits, and wait until that is known.
+
+        Returns its pid, and a time in ns when it had exited.
+        """
         pid = os.fork()
         if not pid:
             status = 1
@@ -153,7 +156,9 @@ class Stage:
             os._exit(status)
         if os.waitpid(pid, 0)[1]:
             raise AssertionError("the child failed")
+        gone_ns = time.monotonic_ns()
         time.sleep(EXIT_SEEN_S)
+        return pid, gone_ns
 
     def share(self, what: Callable[[Lab], None], read: int) -> int:
         """As `child`; takes over the descriptor whose number comes through a pipe."""

@@ -61,6 +61,20 @@ def test_addresses_in_no_function(root):
     assert table.locate([0, 0xFFFFFFFF82E00000, 2**64 - 1, 0xFFFFFFFF80FFFFFF]) == [None] * 4
 
 
+def test_behind_a_modules_end_its_last_function_is_not_meant(root):
+    """There was another module, which is unloaded by now."""
+    inside, behind = 0xFFFFFFFFC0711FFF, 0xFFFFFFFFC0712000
+    for line, named in (
+        ("vgem 8192 0 - Live 0xffffffffc0710000", [True, False]),
+        ("vgem 8192 0 - Live 0x0000000000000000", [True, True]),  # hidden: not known
+        ("drm 8192 0 - Live 0xffffffffc0710000", [True, True]),
+    ):
+        write(root, "proc/modules", line + "\n")
+        places = symbols.Table.read(root).locate([inside, behind])
+        assert [place is not None for place in places] == named
+    assert str(places[0]) == "vgem_open+0x1eff [vgem]"
+
+
 def test_hidden_addresses(tmp_path):
     text = "".join(f"{0:016x} T name{n}\n" for n in range(50))
     write(tmp_path, "proc/kallsyms", text)
