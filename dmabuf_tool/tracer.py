@@ -76,6 +76,9 @@ class Tracer:
             "start_ns": self._start_ns,
             "realtime_offset_ns": clocks.realtime_ns,
         }
+        self._devices = device_document(
+            devices.devices(), iommu.groups(), iommu.units(), None, here
+        )
         try:
             self._writer = self._create_capture(loaded)
             self._session = Session(loaded, options)
@@ -85,7 +88,9 @@ class Tracer:
         self._audience = None
         if engine is not None:
             from dmabuf_tool.audience import Audience
+            from dmabuf_tool.model.memory import DeviceMemory
 
+            engine.model.memory = DeviceMemory.of(self._devices)
             self._audience = Audience(request, engine, self._start_ns)
         self._surroundings = Surroundings()
         self._entries: list[dict[str, Any]] = []
@@ -120,9 +125,7 @@ class Tracer:
             **self._facts,
             command=request.arguments,
             plan=loaded.ways,
-            devices=device_document(
-                devices.devices(), iommu.groups(), iommu.units(), None, machine.machine()
-            ),
+            devices=self._devices,
         )
         return CaptureWriter(request.output, header, force=request.force)
 

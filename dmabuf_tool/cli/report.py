@@ -144,9 +144,11 @@ def read(
     from dmabuf_tool.cli.progress import Progress
     from dmabuf_tool.model import inventory
     from dmabuf_tool.model.gather import gather
+    from dmabuf_tool.model.memory import DeviceMemory
     from dmabuf_tool.render.report import Capture
 
     with open_capture(file) as reader, Progress(f"reading {file.name}", reader.size) as bar:
+        engine.model.memory = DeviceMemory.of(reader.header.devices)
         for batch in gather(reader.batches()):
             step = engine.feed(batch)
             if told is not None:

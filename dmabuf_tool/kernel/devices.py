@@ -46,6 +46,8 @@ BUSES: Final = (
 CLASSES: Final = ("drm", "accel", "video4linux", "infiniband")
 
 _PCI_BRIDGE: Final = 0x06  # base class, include/linux/pci_ids.h
+_PCI_BARS: Final = 6  # PCI_STD_NUM_BARS, include/uapi/linux/pci_regs.h
+_IORESOURCE_MEM: Final = 0x200  # include/linux/ioport.h
 _COHERENT_ARCHES: Final = frozenset({"x86_64", "i686", "s390x"})
 
 
@@ -53,7 +55,8 @@ _COHERENT_ARCHES: Final = frozenset({"x86_64", "i686", "s390x"})
 class Device:
     """One device; masks are values, not bits. `nodes` are its class devices ("card0", "video2").
 
-    `domain_type` is the type of its group's default domain.
+    `domain_type` is the type of its group's default domain. `bars`: number, first and last physical
+    address of each memory BAR.
     """
 
     name: str
@@ -67,6 +70,7 @@ class Device:
     iommu_group: int | None
     domain_type: str | None
     matters: bool
+    bars: tuple[tuple[int, int, int], ...] = ()
 
 
 def devices(root: Path = Path("/"), *, every: bool = False) -> tuple[Device, ...]:
@@ -131,6 +135,24 @@ def _device(path: Path, nodes: tuple[str, ...], groups: dict[int, iommu.Group]) 
         domain_type=groups[group].type if group in groups else None,
         matters=bool(nodes)
         or (driver is not None and (group is not None or bus == "pci") and not _bridge(path)),
+        bars=_bars(path) if bus == "pci" else (),
+    )
+
+
+def _bars(path: Path) -> tuple[tuple[int, int, int], ...]:
+    """Read the first six lines of a PCI device's `resource`: start, end and flags, in hex.
+
+    resource_show() in drivers/pci/pci-sysfs.c; what follows are its ROM and a bridge's windows.
+    """
+    try:
+        lines = (path / "resource").read_text(encoding="ascii").splitlines()[:_PCI_BARS]
+        rows = [[int(word, 16) for word in line.split()] for line in lines]
+    except (OSError, ValueError):
+        return ()
+    return tuple(
+        (number, row[0], row[1])
+        for number, row in enumerate(rows)
+        if len(row) == 3 and row[2] & _IORESOURCE_MEM and row[1] > row[0]
     )
 
 

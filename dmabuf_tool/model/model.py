@@ -18,6 +18,7 @@ from dmabuf_tool.model.holders import Holders
 from dmabuf_tool.model.joins import join_bounces, join_iommu, last_before
 from dmabuf_tool.model.levels import Levels
 from dmabuf_tool.model.mappings import MAPPING, Mappings
+from dmabuf_tool.model.memory import DeviceMemory
 from dmabuf_tool.model.processes import Processes
 from dmabuf_tool.model.rates import seconds_of
 from dmabuf_tool.model.registry import RARE_KINDS, Registry
@@ -48,6 +49,8 @@ class Model:
         self.processes = Processes()
         self.holders = Holders()
         self.levels = Levels(self)
+        self.memory = DeviceMemory()
+        """Of the traced machine; who knows it puts it here before the first batch."""
         self.losses = Losses()
         self.events = 0
         self.first_ns = 0

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dmabuf_tool.model.store import Rows, join
-from dmabuf_tool.schema import PAGE_NONE, SEGMENT, SG_DMA_BUS_ADDRESS, TABLE
+from dmabuf_tool.schema import PAGE_NONE, PAGE_UNKNOWN, SEGMENT, SG_DMA_BUS_ADDRESS, TABLE
 
 SUMMARY_FIELDS: Final = [
     ("entries", "<u4"),  # DMA entries seen, at most nents
@@ -36,6 +36,7 @@ SUMMARY_FIELDS: Final = [
     ("dma_flags", "<u4"),  # OR of dma_flags
     ("pageless", "<u4"),  # entries without a page
     ("complete", "?"),  # all nents entries were seen
+    ("physical", "?"),  # the first entry's DMA address is its page's physical address
 ]
 SUMMARY: Final = np.dtype(SUMMARY_FIELDS)
 
@@ -176,6 +177,10 @@ def _fill(
         crossed[empty] = 0
         out["empty_entries"][rows] = np.add.reduceat(empty.astype(np.uint32), starts)
     out["crossed_bits"][rows] = np.bitwise_or.reduceat(crossed, starts)
+
+    first_page = entries["page"][starts]
+    here = first_page + entries["offset"][starts] == address[starts]
+    out["physical"][rows] = here & (first_page < PAGE_UNKNOWN)
 
     pageless = entries["page"] == np.uint64(PAGE_NONE)
     if bool(np.any(pageless)):

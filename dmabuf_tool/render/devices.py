@@ -117,6 +117,9 @@ def _object(device: Device, attached: Mapping[str, int] | None) -> dict[str, Any
         "iommu_group": device.iommu_group,
         "domain": None,
         "domain_type": device.domain_type,
+        "bars": [
+            {"number": number, "start": start, "end": end} for number, start, end in device.bars
+        ],
         "attachments": None if attached is None else attached.get(device.name, 0),
     }
 

@@ -89,6 +89,7 @@ enum lab_shape {
 	LAB_SHAPE_PAGELESS = 6,		/* orig_nents = 0 */
 	LAB_SHAPE_MANY_RUNS = 7,	/* one entry a page, neighbours swapped */
 	LAB_SHAPE_UNTRANSLATED = 8,	/* physical addresses, the DMA API was not asked */
+	LAB_SHAPE_BAR = 9,		/* a PCI device's own registers, no pages, no DMA API */
 	LAB_SHAPE_COUNT
 };
 

@@ -135,7 +135,7 @@ static int xmap_fill(struct lab_xmap *x, struct lab_buf *b)
 		return ret;
 	if (b->flags & LAB_F_SKIP_SYNC)
 		x->attrs |= DMA_ATTR_SKIP_CPU_SYNC;
-	if (b->shape != LAB_SHAPE_UNTRANSLATED) {
+	if (b->shape != LAB_SHAPE_UNTRANSLATED && b->shape != LAB_SHAPE_BAR) {
 		ret = dma_map_sgtable(dev, &x->real, x->dir, x->attrs);
 		if (ret)
 			return ret;

@@ -5,6 +5,7 @@
  */
 #include <linux/dma-mapping.h>
 #include <linux/mm.h>
+#include <linux/pci.h>
 
 #include "lab.h"
 
@@ -127,6 +128,23 @@ static void untranslated(struct sg_table *sgt)
 	sgt->nents = sgt->orig_nents;
 }
 
+/* What an exporter of device memory hands out that never asked the DMA API. */
+static int own_bar(struct sg_table *sgt, struct device *dev)
+{
+	u64 size = 0;
+	struct scatterlist *sg;
+	unsigned int i;
+
+	for_each_sg(sgt->sgl, sg, sgt->orig_nents, i)
+		size += sg->length;
+	if (!dev_is_pci(dev) || size > pci_resource_len(to_pci_dev(dev), 0))
+		return -EINVAL;
+	set_dma(sgt->sgl, pci_resource_start(to_pci_dev(dev), 0), size);
+	sgt->nents = 1;
+	sgt->orig_nents = 0;
+	return 0;
+}
+
 static int bend(struct lab_xmap *x, u32 shape, struct device *dev)
 {
 	struct scatterlist *first = x->out.sgl;
@@ -152,6 +170,8 @@ static int bend(struct lab_xmap *x, u32 shape, struct device *dev)
 	case LAB_SHAPE_UNTRANSLATED:
 		untranslated(&x->out);
 		return 0;
+	case LAB_SHAPE_BAR:
+		return own_bar(&x->out, dev);
 	default:
 		return -EINVAL;
 	}

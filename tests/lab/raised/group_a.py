@@ -143,7 +143,23 @@ def physical_addresses(stage: Stage, bad: bool) -> Evidence:
     if bad:
         stage.log("DMAR: [DMA Read", "arm-smmu-v3")
     stage.driver.unmap(m.nr)
-    return {"lowest_address": m.dma_addr, "iommu_bytes": 0, "size": 16 * PAGE}
+    return {
+        "lowest_address": m.dma_addr,
+        "what": "physical",
+        "iommu_bytes": 0,
+        "size": 16 * PAGE,
+    }
+
+
+@scene("A", "untranslated-address", "error")
+def registers(stage: Stage, bad: bool) -> Evidence:
+    """The exporter hands out the address of the device's own BAR; or it has no pages either, but
+    asked the DMA API."""
+    edu = stage.edu[1]
+    stage.mapped(edu)
+    m = stage.mapped(edu, shape=Shape.BAR if bad else Shape.PAGELESS)
+    bar = f"BAR 0 of {stage.name(edu)}"
+    return {"lowest_address": m.dma_addr, "what": bar, "iommu_bytes": 0, "size": 16 * PAGE}
 
 
 @scene("A", "undeclared-limits", "info")

@@ -19,6 +19,7 @@ from dmabuf_tool.capture.reader import open_capture
 from dmabuf_tool.model.configured import ConstraintFile, load_constraints
 from dmabuf_tool.model.gather import gather
 from dmabuf_tool.model.holders import read_snapshots
+from dmabuf_tool.model.memory import DeviceMemory
 from dmabuf_tool.rules.base import Severity
 from dmabuf_tool.rules.engine import Engine
 from dmabuf_tool.rules.findings import Finding, evidence_of
@@ -39,6 +40,7 @@ class Played:
             parts = list(gather(reader.batches()))
             inventory = reader.inventory
             self.kernel = reader.header.kernel
+            self.memory = DeviceMemory.of(reader.header.devices)
             self.losses = reader.losses
         assert len(parts) == 1, "a capture of scenes is small"
         self.batch = parts[0]
@@ -54,6 +56,7 @@ class Played:
         tables = self.batch.tables
         tables = tables[np.isin(tables["mapping"], events["mapping"])]
         engine = Engine(_constraints(act["constraints"]), act["thresholds"])
+        engine.model.memory = self.memory
         engine.feed(Batch(events, tables, self.batch.segments, self.batch.stacks))
         engine.model.process_exits([one for one in self.exits if start <= one[1] <= end])
         for snapshot in read_snapshots({"holders": look} for look in act["holders"]):

@@ -84,6 +84,7 @@ class Shape(IntEnum):
     PAGELESS = 6
     MANY_RUNS = 7
     UNTRANSLATED = 8
+    BAR = 9
 
 
 class Fail(IntEnum):

@@ -68,6 +68,23 @@ def test_a_gpu(root):
     assert (gpu.iommu, gpu.iommu_group, gpu.domain_type) == ("dmar0", 6, "DMA-FQ")
 
 
+def test_bars_are_the_first_six_resources_that_are_memory(root):
+    empty = "0x0000000000000000 0x0000000000000000 0x0000000000000000\n"
+    lines = [
+        "0x00000000febc0000 0x00000000febdffff 0x0000000000040200\n",
+        "0x000000000000c000 0x000000000000c03f 0x0000000000040101\n",  # ports
+        *[empty] * 2,
+        "0x0000004000000000 0x000000400fffffff 0x000000000014220c\n",
+        empty,
+        "0x00000000feb80000 0x00000000febbffff 0x0000000000046200\n",  # the ROM
+    ]
+    write(root, "sys/devices/pci0000:00/0000:00:06.0/resource", "".join(lines))
+    gpu = devices.devices(root)[0]
+    assert gpu.bars == ((0, 0xFEBC0000, 0xFEBDFFFF), (4, 0x40_0000_0000, 0x40_0FFF_FFFF))
+    write(root, "sys/devices/pci0000:00/0000:00:06.0/resource", "none\n")
+    assert devices.devices(root)[0].bars == ()
+
+
 def test_a_platform_device_has_no_limits_in_sysfs(root):
     camera = devices.devices(root)[1]
     assert (camera.bus, camera.dma_mask, camera.iommu_group, camera.domain_type) == (

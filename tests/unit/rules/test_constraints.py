@@ -14,7 +14,7 @@ from dmabuf_tool.model.constraints import Configured
 from dmabuf_tool.rules.base import Severity
 from dmabuf_tool.rules.engine import Engine
 from dmabuf_tool.rules.findings import Finding
-from dmabuf_tool.schema import PAGE_NONE, SG_DMA_BUS_ADDRESS, DomainType, Flag, Losses
+from dmabuf_tool.schema import PAGE_NONE, Flag
 
 VB2 = "vb2_dc_attach_dmabuf [videobuf2_dma_contig]"
 
@@ -216,50 +216,6 @@ def test_p2p_downgraded(flags: Flag, raised: bool) -> None:
     trace = Trace()
     trace.attach(trace.export(), trace.device(), flags=flags)
     assert bool(findings(trace, "p2p-downgraded")) is raised
-
-
-def translated(entries: Entries, *, enter: bool, others: bool = True) -> Trace:
-    trace = Trace()
-    domain = trace.domain(DomainType.PAGING | DomainType.DMA_API)
-    flags = Flag.HAS_MASK | Flag.TRANSLATED | Flag.COHERENT
-    device = trace.device(domain=domain, flags=flags, dma_mask=(1 << 64) - 1)
-    if others:
-        good = trace.attach(trace.export(4096), device)
-        trace.iommu_map(good, 0xFFFF_F000, 4096)
-        trace.map(good, [(0xFFFF_F000, 4096)])
-    attachment = trace.attach(trace.export(4096, "nvidia"), device)
-    if enter:
-        trace.iommu_map(attachment, entries[0][0], 4096)
-    trace.map(attachment, entries)
-    return trace
-
-
-def test_untranslated_address() -> None:
-    bar = [(0x40_0000_0000, 4096)]
-    found = one(translated(bar, enter=False), "untranslated-address")
-    assert found.severity is Severity.ERROR
-    assert found.subject.buffer is not None and found.subject.buffer.exporter == "nvidia"
-    assert not findings(translated(bar, enter=True), "untranslated-address")
-    bus = [(0x40_0000_0000, 4096, SG_DMA_BUS_ADDRESS)]
-    assert not findings(translated(bus, enter=False), "untranslated-address")
-
-
-def test_exporter_that_keeps_its_table_enters_it_once() -> None:
-    trace = translated([(0xFFFF_E000, 4096)], enter=True)
-    device = trace.device("other", domain=1, flags=Flag.HAS_MASK | Flag.TRANSLATED)
-    attachment = trace.attach(trace.export(4096, "vivid"), device)
-    trace.iommu_map(attachment, 0xFFFF_D000, 4096)
-    trace.unmap(trace.map(attachment, [(0xFFFF_D000, 4096)]))
-    trace.map(attachment, [(0xFFFF_D000, 4096)])
-    assert not findings(trace, "untranslated-address")
-
-
-def test_untranslated_address_needs_a_probe_that_works() -> None:
-    bar = [(0x40_0000_0000, 4096)]
-    assert not findings(translated(bar, enter=False, others=False), "untranslated-address")
-    trace = translated(bar, enter=False)
-    trace.losses = Losses(events=1)
-    assert not findings(trace, "untranslated-address")
 
 
 def test_pages_expected() -> None:
