@@ -6,23 +6,10 @@ from __future__ import annotations
 from collections import Counter
 
 import pytest
-from compare import counts, differences, from_capture, from_log
+from compare import OPS, counts, differences, from_capture, from_log
 
 from dmabuf_tool.capture.reader import open_capture
 from dmabuf_tool.schema import Flag, Kind, Losses
-
-KINDS = {
-    "export": Kind.EXPORT,
-    "release": Kind.RELEASE,
-    "attach": Kind.ATTACH,
-    "detach": Kind.DETACH,
-    "map": Kind.MAP,
-    "unmap": Kind.UNMAP,
-    "pin": Kind.PIN,
-    "unpin": Kind.UNPIN,
-    "cpu-begin": Kind.CPU_BEGIN,
-    "cpu-end": Kind.CPU_END,
-}
 
 
 def captured(path):
@@ -31,7 +18,7 @@ def captured(path):
     losses = Losses()
     with open_capture(path) as reader:
         for batch in reader.batches():
-            for name, kind in KINDS.items():
+            for name, kind in OPS.items():
                 chosen = batch.events["kind"] == kind
                 if kind == Kind.MAP:  # the table of a dynamic attach: no call to map
                     chosen &= (batch.events["flags"] & Flag.IN_ATTACH) == 0

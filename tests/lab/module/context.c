@@ -109,13 +109,7 @@ void lab_ctx_unlock(struct lab_ctx *x)
 
 u32 lab_ctx_after(u32 nr)
 {
-	unsigned long next = nr;
-	bool found;
-
-	mutex_lock(&lab_lock);
-	found = xa_find_after(&ctxs, &next, ULONG_MAX, XA_PRESENT);
-	mutex_unlock(&lab_lock);
-	return found ? next : 0;
+	return lab_number_after(&ctxs, nr);
 }
 
 void lab_rec_ctx(struct lab_rec *r, struct lab_ctx *x)

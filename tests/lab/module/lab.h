@@ -23,6 +23,7 @@
 struct dentry;
 struct platform_device;
 struct pci_dev;
+struct xarray;
 
 /* ---- log.c ---- */
 
@@ -282,6 +283,7 @@ struct lab_implicit {
 	struct task_struct *task;
 };
 
+u32 lab_number_after(struct xarray *objects, u32 nr);
 bool lab_implicit(void);
 void lab_implicit_begin(struct lab_implicit *i);
 void lab_implicit_end(struct lab_implicit *i);

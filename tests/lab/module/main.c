@@ -8,10 +8,23 @@
 #include <linux/sched.h>
 #include <linux/slab.h>
 #include <linux/uaccess.h>
+#include <linux/xarray.h>
 
 #include "lab.h"
 
 DEFINE_MUTEX(lab_lock);
+
+/* The next number in use behind one, 0 if there is none. */
+u32 lab_number_after(struct xarray *objects, u32 nr)
+{
+	unsigned long next = nr;
+	bool found;
+
+	mutex_lock(&lab_lock);
+	found = xa_find_after(objects, &next, ULONG_MAX, XA_PRESENT);
+	mutex_unlock(&lab_lock);
+	return found ? next : 0;
+}
 
 /* The threads that undo things right now; each entry is on its thread's stack. */
 static LIST_HEAD(implicits);

@@ -133,13 +133,7 @@ void lab_map_unlock(struct lab_att *a)
 
 u32 lab_map_after(u32 nr)
 {
-	unsigned long next = nr;
-	bool found;
-
-	mutex_lock(&lab_lock);
-	found = xa_find_after(&maps, &next, ULONG_MAX, XA_PRESENT);
-	mutex_unlock(&lab_lock);
-	return found ? next : 0;
+	return lab_number_after(&maps, nr);
 }
 
 static bool is_translated(struct device *dev)

@@ -183,9 +183,7 @@ def main() -> int:
         tour.moved()
         tour.leaks()  # resets: the tour's platform device is gone
         tour.forced()
-    account.facts["log"] = lab.counts(lab.log())
-    if args.log:
-        account.facts["log_lines"] = lab.copy_log(args.log)
+    lab.settle(account, args.log)
     return account.finish()
 
 

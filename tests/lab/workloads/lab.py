@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import uapi
+from report import Account
 
 NODE = Path("/dev/dmabuf_lab")
 DEBUGFS = Path("/sys/kernel/debug/dmabuf_lab")
@@ -406,6 +407,13 @@ class Lab:
     def reset(self) -> None:
         """Undoes everything of everybody: attachments, contexts, leaks, platform devices."""
         self.call(Op.RESET)
+
+
+def settle(account: Account, keep: str | None) -> None:
+    """Put the log's counts into an account, and keep a copy of it if a path is given."""
+    account.facts["log"] = counts(log())
+    if keep:
+        account.facts["log_lines"] = copy_log(keep)
 
 
 def counts(lines: Iterable[dict[str, Any]]) -> dict[str, int]:

@@ -123,9 +123,7 @@ def main() -> int:
         scenario = Scenario(driver, account)
         scenario.domain()
         scenario.gpuvm()
-    account.facts["log"] = lab.counts(lab.log())
-    if args.log:
-        account.facts["log_lines"] = lab.copy_log(args.log)
+    lab.settle(account, args.log)
     return account.finish()
 
 

@@ -1,14 +1,20 @@
+#!/usr/bin/env python3
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Buffers of plain pages (heap, udmabuf): allocated, synced, imported into the DRM cards."""
+"""Buffers of plain pages: allocated, written by the CPU, imported into vgem and virtio-gpu."""
 
 from __future__ import annotations
 
+import argparse
 import os
+import sys
 from collections.abc import Callable
 
 import prime
+import sources
 import uapi
-from report import Account
+from report import Account, modprobe
+
+MODULES = {"heap": "system_heap", "udmabuf": "udmabuf"}
 
 
 def round_trip(
@@ -42,3 +48,18 @@ def workload(name: str, make: Callable[[int], int], rounds: int, size: int) -> A
     if "vgem" in cards and not account.done[f"import {name} into vgem"]:
         account.surprise(f"vgem imported no buffer of {name}")
     return account
+
+
+def main() -> int:
+    p = argparse.ArgumentParser(description=__doc__)
+    p.add_argument("exporter", choices=MODULES, nargs="?", default="heap")
+    p.add_argument("--rounds", type=int, default=10)
+    p.add_argument("--kib", type=int, default=1024, help="size of a buffer")
+    args = p.parse_args()
+    modprobe(MODULES[args.exporter])
+    make = sources.STOCK[args.exporter]
+    return workload(args.exporter, make, args.rounds, args.kib << 10).finish()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

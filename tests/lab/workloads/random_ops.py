@@ -311,12 +311,11 @@ def main() -> int:
             account.unexpected += result["unexpected"]
         driver.reset()
     lines = lab.log()
-    account.facts = {"seed": args.seed, "processes": args.processes, "log": lab.counts(lines)}
+    account.facts = {"seed": args.seed, "processes": args.processes}
     failed = [line for line in lines if line["result"]]
     if failed:
         account.surprise(f"{len(failed)} lines of the log failed, first: {failed[0]}")
-    if args.log:
-        account.facts["log_lines"] = lab.copy_log(args.log)
+    lab.settle(account, args.log)
     return account.finish()
 
 
