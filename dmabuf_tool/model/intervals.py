@@ -116,18 +116,28 @@ class _Sorted:
 
 
 class Intervals:
-    """The ranges of one address space."""
+    """The ranges of one address space; sorted when they are asked for, which may be never."""
 
     def __init__(self) -> None:
         self._classes: list[list[_Sorted]] = [[] for _ in range(len(CLASSES) + 1)]
+        self._unsorted: list[tuple[U64, U64, U32, U64]] = []
 
     def __len__(self) -> int:
-        return sum(len(part) for parts in self._classes for part in parts)
+        waiting = sum(len(part[0]) for part in self._unsorted)
+        return waiting + sum(len(part) for parts in self._classes for part in parts)
 
     def add(self, start: U64, end: U64, owner: U32, offset: U64) -> None:
         """Add ranges, shape (n,) each; an empty range is never found."""
-        if not len(start):
+        if len(start):
+            self._unsorted.append((start, end, owner, offset))
+
+    def _sort(self) -> None:
+        """Put what was added since the last question in its place."""
+        if not self._unsorted:
             return
+        parts = zip(*self._unsorted, strict=True)
+        start, end, owner, offset = (np.concatenate(one) for one in parts)
+        self._unsorted = []
         number = np.searchsorted(np.array(CLASSES, np.uint64), end - start, side="left")
         for index in np.unique(number).tolist():
             mine = number == index
@@ -138,10 +148,12 @@ class Intervals:
         """The ranges that meet low..high (exclusive), for n questions at once."""
         if not len(low):
             return NO_HITS
+        self._sort()
         return join_hits([part.find(low, high) for parts in self._classes for part in parts])
 
     def of(self, owner: int) -> Hits:
         """All ranges of one owner, by start; looks at every range."""
+        self._sort()
         found = []
         for parts in self._classes:
             for part in parts:
@@ -155,6 +167,12 @@ class Intervals:
 
     def keep(self, wanted: Callable[[U32], NDArray[np.bool_]]) -> None:
         """Forget the ranges of owners that are not wanted."""
+        masks = [wanted(part[2]) for part in self._unsorted]
+        self._unsorted = [
+            (start[mask], end[mask], owner[mask], offset[mask])
+            for mask, (start, end, owner, offset) in zip(masks, self._unsorted, strict=True)
+            if bool(mask.any())
+        ]
         for index, parts in enumerate(self._classes):
             if not parts:
                 continue

@@ -24,6 +24,8 @@ REMEMBERED_NS: Final = 12_000_000_000
 """How long an ended mapping is remembered: a fault may be told 10 s after the unmap."""
 _FORGET_NS: Final = 15_000_000_000
 """When it is dropped: later, so that no answer depends on when that was done."""
+_LOOK_NS: Final = 1_000_000_000
+"""How often it is looked for what can be dropped: all spans are."""
 MAX_SEGMENTS: Final = 1 << 22
 """Ranges kept; beyond it mappings are not found by address."""
 
@@ -64,8 +66,11 @@ class Spans:
         self.pages = Intervals()
         self.untracked = 0
         self._segments = 0
+        self._next_ns = 0
         self._forgotten = 0
         self._by_attachment: dict[int, list[int]] = {}
+        self._unlisted: list[tuple[U32, U32]] = []
+        """Ids and attachments of spans not in `_by_attachment` yet: few traces ask for them."""
 
     def add(self, calls: Rows, tables: Rows, segments: Rows, translated: NDArray[Any]) -> Rows:
         """Take a batch's MAP rows and chunks; returns the spans that began, by id.
@@ -89,10 +94,7 @@ class Spans:
         if len(tables) and len(spans):
             self._add_addresses(spans, rows["nents"], rows["orig_nents"], tables, segments)
         self.store.add(spans)
-        for number, attachment in zip(
-            spans["id"].tolist(), spans["attachment"].tolist(), strict=True
-        ):
-            self._by_attachment.setdefault(attachment, []).append(number)
+        self._unlisted.append((spans["id"].copy(), spans["attachment"].copy()))
         return spans
 
     def end(self, ended: Rows, unmaps: Events, events: Events) -> None:
@@ -125,6 +127,12 @@ class Spans:
 
     def of_attachment(self, attachment: int, seq: int) -> int:
         """The newest mapping of an attachment that lives at a place of the stream, 0 for none."""
+        for ids, attachments in self._unlisted:
+            known = self.store.find(ids) >= 0
+            pairs = zip(ids[known].tolist(), attachments[known].tolist(), strict=True)
+            for number, of in pairs:
+                self._by_attachment.setdefault(of, []).append(number)
+        self._unlisted = []
         for number in reversed(self._by_attachment.get(attachment, ())):
             row = self.row(number)
             if row is not None and row["seq"] < seq < row["end_seq"]:
@@ -171,6 +179,9 @@ class Spans:
 
     def forget(self, now_ns: int, linked: U32) -> None:
         """Drop what ended long before a time no question will go behind, but for the linked."""
+        if now_ns < self._next_ns:
+            return
+        self._next_ns = now_ns + _LOOK_NS
         rows = self.store.rows
         old = self.store.alive & (rows["end_seq"] != NEVER)
         old &= rows["end_ns"] + np.uint64(_FORGET_NS) < now_ns
@@ -179,21 +190,26 @@ class Spans:
         position = np.flatnonzero(old)
         if not len(position):
             return
-        for attachment, number in zip(
-            rows["attachment"][position].tolist(), rows["id"][position].tolist(), strict=True
-        ):
-            left = self._by_attachment.get(attachment)
-            if left is not None:
-                left.remove(number)
-                if not left:
-                    del self._by_attachment[attachment]
+        if self._by_attachment:
+            self._unlist(rows["attachment"][position].tolist(), rows["id"][position].tolist())
         self._forgotten += len(position)
         self.store.remove(position)
         if self._forgotten > 1024 and self._forgotten > len(self.store):
             self._forgotten = 0
             for space in (*self.dma.values(), self.pages):
                 space.keep(lambda owner: self.store.find(owner) >= 0)
+            known = [(self.store.find(ids) >= 0, ids, of) for ids, of in self._unlisted]
+            self._unlisted = [(ids[at], of[at]) for at, ids, of in known if bool(at.any())]
             self._segments = sum(map(len, (*self.dma.values(), self.pages)))
+
+
+    def _unlist(self, attachments: list[int], numbers: list[int]) -> None:
+        for attachment, number in zip(attachments, numbers, strict=True):
+            left = self._by_attachment.get(attachment, [])
+            if number in left:
+                left.remove(number)
+                if not left:
+                    del self._by_attachment[attachment]
 
 
 class _Runs:
