@@ -70,6 +70,15 @@ class Buffer:
 
 
 @dataclass(slots=True)
+class Releases:
+    """How long releases of one exporter's buffers took, of one process; `worst` took longest."""
+
+    worst: Buffer
+    count: int = 0
+    total_ns: int = 0
+
+
+@dataclass(slots=True)
 class Device:
     """One struct device that attached. `limits` are the newest; attachments keep their own."""
 

@@ -30,6 +30,7 @@ from dmabuf_tool.model.objects import (
     Device,
     Domain,
     Imports,
+    Releases,
     name,
 )
 from dmabuf_tool.model.sites import Configure, Sites
@@ -41,6 +42,7 @@ from dmabuf_tool.schema import NAME_KINDS, PAYLOAD_OF, VIEWS, Events, Flag, Kind
 MAX_OBJECTS: Final = 1 << 17
 """Live buffers, live attachments, devices and domains, each; the probes hold half of it."""
 MAX_STACKS: Final = 1 << 14
+MAX_EXPORTERS: Final = 4096
 ENDED_BUFFERS: Final = 4096
 ENDED_ATTACHMENTS: Final = 4096
 
@@ -102,6 +104,8 @@ class Registry:
         self.ended_buffers: dict[int, Buffer] = {}
         """By id, the oldest end first; no more than ENDED_BUFFERS."""
         self.ended_attachments: deque[Attachment] = deque(maxlen=ENDED_ATTACHMENTS)
+        self.releases: dict[tuple[str, int], Releases] = {}
+        """By exporter and the process that exported."""
         self.released = 0
         """Buffers released since the start, those no longer kept too."""
         self.sites = Sites(configure)
@@ -243,6 +247,19 @@ class Registry:
         if buffer is not None and buffer.released_ns and not buffer.release_duration_ns:
             buffer.release_duration_ns = record["duration_ns"]
             changes.released.append(buffer)
+            self._count_release(buffer)
+
+    def _count_release(self, buffer: Buffer) -> None:
+        key = (buffer.exporter, buffer.tgid)
+        known = self.releases.get(key)
+        if known is None:
+            if len(self.releases) >= MAX_EXPORTERS:
+                return
+            known = self.releases[key] = Releases(buffer)
+        known.count += 1
+        known.total_ns += buffer.release_duration_ns
+        if buffer.release_duration_ns > known.worst.release_duration_ns:
+            known.worst = buffer
 
     def _on_attach(self, record: Record, seq: int, changes: Changes) -> None:
         buffer = self._buffer(record, old=True)

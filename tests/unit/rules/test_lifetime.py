@@ -245,3 +245,14 @@ def test_slow_release() -> None:
         trace = Trace()
         trace.release(trace.export(), duration)
         assert bool(findings(trace, "slow-release")) is raised
+
+
+def test_few_slow_releases_among_many_are_no_alarm() -> None:
+    for quick, severity in ((9, Severity.WARNING), (10, Severity.INFO)):
+        trace = Trace()
+        trace.release(trace.export(), 50 * MS)
+        for _ in range(quick):
+            trace.release(trace.export(), 1)
+        found = one(trace, "slow-release")
+        assert (found.severity, found.count) == (severity, 1)
+        assert found.told.evidence["duration_ns"] == 50 * MS
