@@ -22,6 +22,7 @@ _DESCRIBING: Final = (
     Kind.BUFFER,
     Kind.EXPORT,
     Kind.RELEASE,
+    Kind.RELEASED,
     Kind.DEVICE,
     Kind.DEVICE_GONE,
     Kind.DOMAIN,
