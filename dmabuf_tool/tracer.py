@@ -26,6 +26,7 @@ from dmabuf_tool.capture.writer import CaptureFull, CaptureWriter
 from dmabuf_tool.errors import ToolError
 from dmabuf_tool.kernel import devices, iommu, machine
 from dmabuf_tool.live import Request, StopSignals, abandon_stdout, say
+from dmabuf_tool.probes import late
 from dmabuf_tool.probes.loader import Loaded
 from dmabuf_tool.probes.selection import Selection
 from dmabuf_tool.probes.session import Session
@@ -81,6 +82,7 @@ class Tracer:
         )
         try:
             self._writer = self._create_capture(loaded)
+            self._late = late.Late(loaded, options)
             self._session = Session(loaded, options)
         except BaseException:
             loaded.close()
@@ -135,6 +137,7 @@ class Tracer:
         self._notes = (
             ["not seen on this kernel: " + "; ".join(w["lost"] for w in lost)] if lost else []
         )
+        self._notes += self._late.describe()
         if self._request.quiet:
             return
         until = "until the command ends" if self._request.command else "Ctrl-C stops"
@@ -218,6 +221,7 @@ class Tracer:
 
     def _tick(self, *, last: bool = False) -> None:
         """Take what was seen beside the events, after all events that came before it."""
+        self._look_for_modules()
         self._surroundings.look()
         self._faults.append(self._surroundings.faults())
         now_ns = time.monotonic_ns()
@@ -240,6 +244,16 @@ class Tracer:
         if self._audience:
             self._audience.tick(self._events, self._notes)
 
+    def _look_for_modules(self) -> None:
+        """Providers of level 2 whose modules came; the capture keeps what was attached when."""
+        lines, entry = self._late.look()
+        if entry:
+            self._entries.append(entry)
+        self._notes += lines
+        if not self._request.quiet:
+            for line in lines:
+                say(line)
+
     def _take_faults(self) -> None:
         """Faults of the kernel log, which nothing selects: they name no process."""
         events = np.concatenate(self._faults)
@@ -259,6 +273,7 @@ class Tracer:
 
     def _close(self, reason: str) -> None:
         """Let everything go, in an order that loses nothing."""
+        self._late.close()
         self._surroundings.close()
         self._record(lambda writer: writer.close(reason))
         self._session.close()

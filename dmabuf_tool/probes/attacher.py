@@ -1,23 +1,55 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""What the loader's child does: plan, compile, load, attach, and again without what is refused."""
+"""What the loader's child does: plan, compile, load, attach, and again without what is refused.
+
+The core's hooks first, all or nothing; then each provider of level 2 by itself (modules.py): one
+that does not work is left out. A provider whose module comes later joins the same maps.
+"""
 
 from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Callable, Collection
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 from dmabuf_tool.errors import ToolError
 from dmabuf_tool.kernel.btf import Btf
-from dmabuf_tool.probes import abilities, bpf, layout, plan, providers, source
+from dmabuf_tool.probes import abilities, bpf, layout, modules, plan, source
 from dmabuf_tool.probes.compiler import compile_units
 from dmabuf_tool.probes.objects import Compiled
 
-MAPS: Final = ("events", "chunks", "stats", "stacks")
-"""The maps of bpf/ that user space reads."""
-
 _ATTEMPTS: Final = 4
 """How often the plan is made again after a refusal before giving up."""
+_ATTEMPTS_OF_MODULE: Final = 12
+
+
+@dataclass(slots=True)
+class _Placed:
+    """What is in the kernel: maps, programs and links by fd, and what it is for."""
+
+    maps: dict[str, int] = field(default_factory=dict)
+    programs: dict[str, int] = field(default_factory=dict)
+    links: list[int] = field(default_factory=list)
+    ways: list[dict[str, Any]] = field(default_factory=list)
+    standings: list[modules.Standing] = field(default_factory=list)
+
+    def make_maps(self, compiled: Compiled) -> None:
+        """Make the maps that are not there yet."""
+        for name, spec in compiled.maps.items():
+            if name not in self.maps:
+                self.maps[name] = bpf.create_map(spec)
+
+    def message(self, known_maps: Collection[str] = ()) -> tuple[dict[str, Any], list[int]]:
+        """What is handed over, without maps that the receiver has."""
+        new = {name: fd for name, fd in self.maps.items() if name not in known_maps}
+        message = {
+            "ways": self.ways,
+            "providers": [one.to_json() for one in self.standings],
+            "maps": list(new),
+            "programs": list(self.programs),
+        }
+        return message, [*new.values(), *self.programs.values(), *self.links]
 
 
 def attach(
@@ -30,11 +62,10 @@ def attach(
     btf = Btf()
     can = abilities.probe(btf)
     structs = layout.header(btf)
-    modules = providers.Modules(btf)
-    hooks = (*hooks, *modules.hooks) if hooks is plan.HOOKS else hooks
-    refused = modules.refused
+    there, others = modules.find(btf) if hooks is plan.HOOKS else ([], [])
+    refused: set[tuple[str, str]] = set()
     for _ in range(_ATTEMPTS):
-        ways = plan.resolve(can, modules.arity, btf.has_tracepoint, refused, hooks)
+        ways = plan.resolve(can, btf.arity, btf.has_tracepoint, refused, hooks)
         lost = [way for way in plan.missing(ways) if way.hook.required]
         if lost:
             functions = ", ".join(way.hook.functions[0] for way in lost)
@@ -42,26 +73,116 @@ def attach(
                 f"this kernel allows neither fentry nor kprobes on {functions};"
                 " run 'dmabuf-tool doctor' for the reasons"
             )
-        units = source.compose(ways, structs, options, modules.structs)
-        compiled = compile_units(units)
-        maps = {name: bpf.create_map(spec) for name, spec in compiled.maps.items()}
+        units = source.compose(ways, structs, options)
+        placed = _Placed(ways=[way.to_json() for way in ways], standings=others)
+        compiled = _compile(units, there, can, structs, options)
+        placed.make_maps(compiled)
         try:
-            programs, links = _attach(units, compiled, maps, btf)
+            placed.programs, placed.links = _attach(
+                units, compiled, placed.maps, lambda name: (btf.function(name), 0)
+            )
         except _Refused as error:
             refused.add((error.way.function, error.way.method))
-            for fd in maps.values():
+            for fd in placed.maps.values():
                 os.close(fd)
             continue
-        shared = [name for name in MAPS if name in maps]
-        message = {
-            "ways": [way.to_json() for way in ways],
-            "maps": shared,
-            "programs": list(programs),
-            "has_dma_flags": "dma_flags" in btf.members("scatterlist"),
-            "page_struct_size": btf.size_of("page") or 64,
-        }
-        return message, [*(maps[name] for name in shared), *programs.values(), *links]
+        for module in there:
+            _join(placed, module, can, structs, options, compiled)
+        message, fds = placed.message()
+        message["has_dma_flags"] = "dma_flags" in btf.members("scatterlist")
+        message["page_struct_size"] = btf.size_of("page") or 64
+        return message, fds
     raise ToolError("the kernel keeps refusing probes; run 'dmabuf-tool doctor' for the reasons")
+
+
+def join(
+    options: source.Options, wanted: Collection[str], maps: dict[str, int]
+) -> tuple[dict[str, Any], list[int]]:
+    """Attach providers to a trace under way, whose maps these are; returns as attach().
+
+    Raises ToolError where the kernel allows no BPF.
+    """
+    btf = Btf()
+    can = abilities.probe(btf)
+    structs = layout.header(btf)
+    there, others = modules.find(btf, wanted)
+    placed = _Placed(maps=dict(maps), standings=others)
+    for module in there:
+        _join(placed, module, can, structs, options)
+    return placed.message(maps)
+
+
+def _compile(
+    units: list[source.Unit],
+    there: list[modules.Module],
+    can: plan.Abilities,
+    structs: str,
+    options: source.Options,
+) -> Compiled:
+    """Compile the core's units and, side by side with them, those of the modules."""
+    theirs: list[source.Unit] = []
+    for module in there:
+        try:
+            theirs += module.units(module.resolve(can), structs, options)
+        except ToolError:
+            continue  # _join() says why
+    try:
+        return compile_units([*units, *theirs])
+    except ToolError:
+        return compile_units(units)
+
+
+def _join(
+    placed: _Placed,
+    module: modules.Module,
+    can: plan.Abilities,
+    structs: str,
+    options: source.Options,
+    compiled: Compiled | None = None,
+) -> None:
+    """Put a provider in place, or say why not. `compiled` may have its programs already."""
+    name = module.provider.module
+    try:
+        fd = _types_of(name, can)
+        try:
+            for _ in range(_ATTEMPTS_OF_MODULE):
+                ways = module.resolve(can)
+                units = module.units(ways, structs, options)
+                programs = {program for unit in units for program in unit.names}
+                if compiled is None or not programs <= compiled.programs.keys():
+                    compiled = compile_units(units)
+                    placed.make_maps(compiled)
+                try:
+                    added, links = _attach(
+                        units,
+                        compiled,
+                        placed.maps,
+                        lambda function: (module.btf.function(function), fd),
+                    )
+                except _Refused as error:
+                    module.refused.add((error.way.function, error.way.method))
+                    compiled = None
+                    continue
+                placed.programs |= added
+                placed.links += links
+                placed.ways += modules.ways_json(module, ways)
+                placed.standings.append(modules.Standing(name, modules.ATTACHED))
+                return
+            raise ToolError("the kernel keeps refusing probes")
+        finally:
+            if fd:
+                os.close(fd)
+    except ToolError as error:
+        placed.standings.append(modules.Standing(name, modules.LEFT_OUT, f"{error}"))
+
+
+def _types_of(name: str, can: plan.Abilities) -> int:
+    """The fd of a module's types, for fentry; 0 where it is not needed."""
+    return bpf.module_types(name) if can.fentry else 0
+
+
+_Types = Callable[[str], tuple[int, int]]
+"""A function's BTF id, and the fd of the module's BTF that has it, 0 for the kernel's."""
 
 
 class _Refused(Exception):
@@ -71,7 +192,7 @@ class _Refused(Exception):
 
 
 def _attach(
-    units: list[source.Unit], compiled: Compiled, maps: dict[str, int], btf: Btf
+    units: list[source.Unit], compiled: Compiled, maps: dict[str, int], types: _Types
 ) -> tuple[dict[str, int], list[int]]:
     """Load and attach every program.
 
@@ -84,7 +205,7 @@ def _attach(
     for program in sorted(every, key=lambda p: not p.at_return):
         try:
             code = compiled.programs[program.name].relocated(maps)
-            fd = _load_one(program, code, btf)
+            fd = _load_one(program, code, types)
             programs[program.name] = fd
             links.append(_attach_one(program, fd))
         except bpf.LoadError as error:
@@ -96,12 +217,13 @@ def _attach(
     return programs, links
 
 
-def _load_one(program: source.Program, code: bytes, btf: Btf) -> int:
+def _load_one(program: source.Program, code: bytes, types: _Types) -> int:
     method = program.way.method
     if method == "fentry":
         kind = bpf.TRACE_FEXIT if program.at_return else bpf.TRACE_FENTRY
-        btf_id = btf.function(program.way.function)
-        return bpf.load_program(bpf.PROG_TRACING, program.name, code, kind, btf_id)
+        return bpf.load_program(
+            bpf.PROG_TRACING, program.name, code, kind, *types(program.way.function)
+        )
     if method == "raw_tracepoint":
         return bpf.load_program(bpf.PROG_RAW_TRACEPOINT, program.name, code)
     attach_type = bpf.TRACE_KPROBE_MULTI if method == "kprobe_multi" else 0

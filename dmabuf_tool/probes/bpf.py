@@ -193,6 +193,40 @@ def load_program(
     raise LoadError(f"cannot load BPF program {name} ({os.strerror(number)}){told}", number)
 
 
+class _BtfInfo(ctypes.Structure):
+    """struct bpf_btf_info (include/uapi/linux/bpf.h)."""
+
+    _fields_ = (
+        ("btf", ctypes.c_uint64),
+        ("btf_size", ctypes.c_uint32),
+        ("id", ctypes.c_uint32),
+        ("name", ctypes.c_uint64),
+        ("name_len", ctypes.c_uint32),
+        ("kernel_btf", ctypes.c_uint32),
+    )
+
+
+def module_types(name: str) -> int:
+    """The fd of a module's BTF, which fentry on its functions needs.
+
+    Linux 5.11: 290248a5b7d8 ("bpf: Allow to specify kernel module BTFs when attaching BPF
+    programs"). Raises LoadError.
+    """
+    lib, number = _libbpf(), ctypes.c_uint32(0)
+    while not lib.bpf_btf_get_next_id(number, ctypes.byref(number)):
+        fd: int = lib.bpf_btf_get_fd_by_id(number)
+        if fd < 0:
+            continue  # gone since
+        label = ctypes.create_string_buffer(64)
+        info = _BtfInfo(name=ctypes.addressof(label), name_len=len(label))
+        length = ctypes.c_uint32(ctypes.sizeof(info))
+        asked = lib.bpf_obj_get_info_by_fd(fd, ctypes.byref(info), ctypes.byref(length))
+        if not asked and info.kernel_btf and label.value == name.encode():
+            return fd
+        os.close(fd)
+    raise LoadError(f"the kernel gives no types of module {name}", errno.ENOENT)
+
+
 def attach_tracing(program: int) -> int:
     """Attach an fentry or fexit program; returns the link's fd."""
     return _raw_tracepoint_open(None, program)

@@ -140,11 +140,14 @@ def header(btf: Btf) -> str:
         value = btf.enum_value(enum, name)
         if value is not None:
             lines.append(f"#define {name} {value}")
-    for struct, member in BITFIELDS:
-        found = btf.members(struct).get(member)
-        if found is not None and found.mask:
-            prefix = f"{struct}_{member}".upper()
-            lines.append(f"#define {prefix}_BYTE {found.offset}")
-            lines.append(f"#define {prefix}_MASK {found.mask}")
     lines.append("#define IOMMU_DOMAIN_DMA_API 2  /* __IOMMU_DOMAIN_DMA_API */")
-    return "\n".join(lines) + "\n"
+    return "\n".join(lines) + "\n" + "".join(bitfield(btf, *one) for one in BITFIELDS)
+
+
+def bitfield(btf: Btf, struct: str, member: str) -> str:
+    """Macros to test a bit field by hand; nothing where the struct has no such bit field."""
+    found = btf.members(struct).get(member)
+    if found is None or not found.mask:
+        return ""
+    prefix = f"{struct}_{member}".upper()
+    return f"#define {prefix}_BYTE {found.offset}\n#define {prefix}_MASK {found.mask}\n"

@@ -8,9 +8,7 @@ is left in the kernel hangs on those descriptors: when their holder dies, it is 
 
 from __future__ import annotations
 
-import array
 import contextlib
-import json
 import os
 import select
 import signal
@@ -22,19 +20,33 @@ from typing import Any
 
 from dmabuf_tool.errors import ToolError
 from dmabuf_tool.kernel import privileges
-from dmabuf_tool.probes import bpf, plan, source
+from dmabuf_tool.probes import bpf, handover, plan, source
 
 
 @dataclass(slots=True)
 class Loaded:
     """What the child handed over. Closing it detaches everything."""
 
-    ways: list[dict[str, Any]]
+    ways: list[dict[str, Any]] = field(default_factory=list)
+    providers: dict[str, dict[str, str]] = field(default_factory=dict)
+    """Level-2 providers by module: how each stands (modules.Standing)."""
     maps: dict[str, int] = field(default_factory=dict)
     programs: dict[str, int] = field(default_factory=dict)
     links: list[int] = field(default_factory=list)
     has_dma_flags: bool = False
     page_struct_size: int = 64
+
+    def take(self, message: dict[str, Any], fds: list[int]) -> None:
+        """Take what a loader's child sent: at first, and from each that came later."""
+        rest = iter(fds)
+        self.maps |= {name: next(rest) for name in message["maps"]}
+        programs = {name: next(rest) for name in message["programs"]}
+        for name in programs.keys() & self.programs.keys():
+            os.close(self.programs[name])  # of a module that was unloaded and came again
+        self.programs |= programs
+        self.links += rest
+        self.ways += message["ways"]
+        self.providers |= {one["module"]: one for one in message["providers"]}
 
     def close(self) -> None:
         """Detach every probe and free every map."""
@@ -64,7 +76,7 @@ class Loading:
         if channel not in ready:
             raise ToolError("stopped before tracing began; nothing was recorded")
         try:
-            message, fds = _receive(self._channel)
+            message, fds = handover.receive(self._channel)
         finally:
             self.abandon()
         if "error" in message:
@@ -72,14 +84,10 @@ class Loading:
                 os.close(fd)
             raise ToolError(message["error"])
         loaded = Loaded(
-            message["ways"],
             has_dma_flags=message["has_dma_flags"],
             page_struct_size=message["page_struct_size"],
         )
-        rest = iter(fds)
-        loaded.maps = {name: next(rest) for name in message["maps"]}
-        loaded.programs = {name: next(rest) for name in message["programs"]}
-        loaded.links = list(rest)
+        loaded.take(message, fds)
         return loaded
 
     def abandon(self) -> None:
@@ -125,37 +133,6 @@ def _child(channel: socket.socket, options: source.Options, hooks: tuple[plan.Ho
         traceback.print_exc()
         message = {"error": "the loader failed; the lines above are a bug report's content"}
     try:
-        _send(channel, message, fds)
+        handover.send(channel, message, fds)
     finally:
         os._exit(0)
-
-
-def _send(channel: socket.socket, message: dict[str, Any], fds: list[int]) -> None:
-    body = json.dumps(message).encode()
-    head = len(body).to_bytes(4, "little") + len(fds).to_bytes(4, "little")
-    socket.send_fds(channel, [head], fds)
-    channel.sendall(body)
-
-
-def _receive(channel: socket.socket) -> tuple[dict[str, Any], list[int]]:
-    """The child's message and fds.
-
-    Raises ToolError when the child died without a word.
-    """
-    space = socket.CMSG_LEN(256 * array.array("i").itemsize)
-    head, ancillary, _, _ = channel.recvmsg(8, space, socket.MSG_CMSG_CLOEXEC)
-    fds = array.array("i")
-    for level, kind, data in ancillary:
-        if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):
-            fds.frombytes(data[: len(data) - len(data) % fds.itemsize])
-    if len(head) < 8:
-        raise ToolError("the loader died before it could attach (out of memory?)")
-    length = int.from_bytes(head[:4], "little")
-    body = b""
-    while len(body) < length:
-        part = channel.recv(length - len(body))
-        if not part:
-            raise ToolError("the loader died before it could attach (out of memory?)")
-        body += part
-    message: dict[str, Any] = json.loads(body)
-    return message, list(fds)

@@ -148,7 +148,8 @@ SUBJECTS: Final[dict[str, tuple[str, ...]]] = {
     "map": ("attachment.bpf.h", "table.bpf.h", "map.bpf.c"),
     "iommu": ("iommu.bpf.c",),
 }
-"""The files of a subject, beyond those that every subject is built on."""
+"""The files of a subject, beyond those that every subject is built on; any other subject is a
+level-2 provider's."""
 
 _COMMON: Final = ("core.bpf.h", "frames.bpf.h", "objects.bpf.h")
 
@@ -172,16 +173,18 @@ def compose(
     layout: str,
     options: Options,
     of_subject: Mapping[str, str] = MappingProxyType({}),
+    first: int = 0,
 ) -> list[Unit]:
     """The texts for these ways; subjects that no unit names are a unit each.
 
-    `of_subject`: structs that only one subject reads.
+    `of_subject`: structs that only one subject reads. `first`: the number of the first way, of
+    which all together have 256 (kprobe.bpf.h).
     """
     present = [way for way in ways if way.method != "missing"]
     subjects = dict.fromkeys(way.hook.subject for way in present)
     grouped = {subject for unit in UNITS for subject in unit}
     units = [*UNITS, *((subject,) for subject in subjects if subject not in grouped)]
-    numbers = {way: number for number, way in enumerate(present)}
+    numbers = {way: number for number, way in enumerate(present, first)}
     return [
         _unit(
             {way: numbers[way] for way in present if way.hook.subject in unit},
@@ -201,7 +204,7 @@ def _unit(ways: dict[Way, int], layout: str, options: Options) -> Unit:
     if any(way.method in KPROBES for way in ways):
         files.append("kprobe.bpf.h")
     for subject in dict.fromkeys(way.hook.subject for way in ways):
-        files += SUBJECTS.get(subject, (f"{subject}.bpf.c",))
+        files += SUBJECTS.get(subject, ("level2.bpf.h", f"{subject}.bpf.c"))
     for name in dict.fromkeys(files):
         parts.append(f'#line 1 "{name}"\n{bpf_file(name)}')
     programs = []

@@ -1,0 +1,74 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * i915: what is bound in ppGTTs, from its tracepoints, which all versions have; they are raised
+ * when page tables are about to be written. The global GTT is no context and is left out. Page
+ * tables are filled from DMA addresses (i915_vma_resource.bi.pages, sg_dma_address()).
+ */
+
+static inline bool of_i915(struct about *a, struct i915_address_space *vm)
+{
+	u8 byte = 0;
+
+	bpf_probe_read_kernel(&byte, 1, (u8 *)vm + I915_ADDRESS_SPACE_IS_GGTT_BYTE);
+	if (byte & I915_ADDRESS_SPACE_IS_GGTT_MASK)
+		return false;
+	a->vm = (u64)vm;
+	a->dev = READ(vm, dma);
+	a->provider = PROVIDER_I915;
+#if defined(HAVE_I915_ADDRESS_SPACE_FPRIV) && defined(HAVE_DRM_FILE_CLIENT_ID)
+	{
+		struct drm_i915_file_private *fpriv = READ(vm, fpriv);
+		struct drm_file *file = fpriv ? READ(fpriv, file) : NULL;
+
+		if (file)
+			a->client = READ(file, client_id);
+	}
+#endif
+	return true;
+}
+
+static inline u64 i915_address(struct i915_vma *vma)
+{
+#ifdef HAVE_I915_VMA_GUARD
+	return READ(vma, node_start) + READ(vma, guard);
+#else
+	return READ(vma, node_start);
+#endif
+}
+
+static inline int on_i915_bind_entry(struct call *c)
+{
+	struct i915_vma *vma = (void *)c->arg[0];
+	struct about a = { .flags = EF_PREEXISTING };
+	struct drm_i915_gem_object *obj = READ(vma, obj);
+
+	if (obj && of_i915(&a, READ(vma, vm)))
+		range_mapped(&a, (void *)&obj->base, i915_address(vma), READ(vma, size), 0, 0);
+	return 0;
+}
+
+static inline int on_i915_unbind_entry(struct call *c)
+{
+	struct i915_vma *vma = (void *)c->arg[0];
+	struct drm_i915_gem_object *obj = READ(vma, obj);
+
+	if (obj)
+		range_unmapped((u64)READ(vma, vm), PROVIDER_I915, (void *)&obj->base,
+			       i915_address(vma), READ(vma, size));
+	return 0;
+}
+
+static inline int on_i915_ppgtt_create_entry(struct call *c)
+{
+	struct about a = {};
+
+	if (of_i915(&a, (void *)c->arg[0]))
+		vm_id(&a);
+	return 0;
+}
+
+static inline int on_i915_ppgtt_release_entry(struct call *c)
+{
+	end_vm(c->arg[0], PROVIDER_I915);
+	return 0;
+}
