@@ -27,7 +27,7 @@ static inline struct drm_gem_object *amdgpu_object(struct amdgpu_bo_va *bo_va)
 static inline void amdgpu_mapped(struct call *c)
 {
 	struct amdgpu_bo_va *bo_va = (void *)c->arg[1];
-	struct about a = { .flags = EF_PREEXISTING };
+	struct about a = old_vm();
 
 	of_amdgpu(&a, (void *)c->arg[0], READ(bo_va, base_vm));
 	range_mapped(&a, amdgpu_object(bo_va), c->arg[2], c->arg[4], c->arg[3], c->ret);
@@ -111,7 +111,7 @@ static inline int on_amdgpu_bo_del_entry(struct call *c)
 
 static inline int on_amdgpu_vm_init_exit(struct call *c)
 {
-	struct about a = { .no_owner = 1 };
+	struct about a = opened_vm();
 
 	if ((s32)c->ret)
 		return 0;

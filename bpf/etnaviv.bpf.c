@@ -21,7 +21,7 @@ static inline int on_etnaviv_map_exit(struct call *c)
 	struct etnaviv_gem_object *bo = (void *)c->arg[1];
 	struct etnaviv_vram_mapping *mapping = (void *)c->arg[3];
 	struct drm_gem_object *obj = (void *)&bo->base;
-	struct about a = { .flags = EF_PREEXISTING };
+	struct about a = old_vm();
 
 	of_etnaviv(&a, (void *)c->arg[0]);
 	range_mapped(&a, obj, READ(mapping, iova), READ(obj, size), 0, c->ret);
@@ -56,7 +56,7 @@ static inline int on_etnaviv_reap_entry(struct call *c)
 
 static inline int on_etnaviv_init_exit(struct call *c)
 {
-	struct about a = { .no_owner = 1 };
+	struct about a = opened_vm();
 
 	if (!c->ret || IS_ERR(c->ret))
 		return 0;

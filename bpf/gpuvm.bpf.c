@@ -15,7 +15,7 @@ static inline void of_gpuvm(struct about *a, struct drm_gpuvm *vm)
 
 static inline int on_gpuva_insert_exit(struct call *c)
 {
-	struct about a = { .flags = EF_PREEXISTING };
+	struct about a = old_vm();
 	struct drm_gpuva *va = (void *)c->arg[1];
 	struct drm_gem_object *obj;
 	struct event *e;
@@ -59,7 +59,7 @@ static inline int on_gpuva_remove_entry(struct call *c)
 static inline int on_gpuvm_init_exit(struct call *c)
 {
 	struct drm_gpuvm *vm = (void *)c->arg[0];
-	struct about a = {};
+	struct about a = new_vm();
 
 	of_gpuvm(&a, vm);
 	name_vm(vm_id(&a), READ(vm, name));

@@ -39,7 +39,7 @@ static inline u64 i915_address(struct i915_vma *vma)
 static inline int on_i915_bind_entry(struct call *c)
 {
 	struct i915_vma *vma = (void *)c->arg[0];
-	struct about a = { .flags = EF_PREEXISTING };
+	struct about a = old_vm();
 	struct drm_i915_gem_object *obj = READ(vma, obj);
 
 	if (obj && of_i915(&a, READ(vma, vm)))
@@ -60,7 +60,7 @@ static inline int on_i915_unbind_entry(struct call *c)
 
 static inline int on_i915_ppgtt_create_entry(struct call *c)
 {
-	struct about a = {};
+	struct about a = new_vm();
 
 	if (of_i915(&a, (void *)c->arg[0]))
 		vm_id(&a);

@@ -37,11 +37,38 @@ struct about {
 	u32 no_owner;		/* whoever runs here is not (known to be) the owner */
 };
 
+/* Members one by one: a constant to copy from would be data, which bcc does not relocate. */
+static inline struct about new_vm(void)
+{
+	struct about a;
+
+	__builtin_memset(&a, 0, sizeof(a));
+	return a;
+}
+
+static inline struct about old_vm(void)
+{
+	struct about a = new_vm();
+
+	a.flags = EF_PREEXISTING;
+	return a;
+}
+
+/* Made when a device is opened: that may be a service that passes it on. */
+static inline struct about opened_vm(void)
+{
+	struct about a = new_vm();
+
+	a.no_owner = 1;
+	return a;
+}
+
 /* VMs and IOMMU domains are contexts both: their ids come from one counter. Told at birth or
  * first sight, and once more when the client becomes known. */
 static inline u32 vm_id(struct about *a)
 {
-	struct vm *known = vms.lookup(&a->vm), fresh = {};
+	u64 key = a->vm;
+	struct vm *known = vms.lookup(&key), fresh = {};
 	u32 flags = a->flags, device;
 	struct event *e;
 
@@ -54,7 +81,7 @@ static inline u32 vm_id(struct about *a)
 	} else {
 		fresh.id = next_id(ID_DOMAIN);
 		fresh.client = a->client;
-		if (vms.update(&a->vm, &fresh)) {
+		if (vms.update(&key, &fresh)) {
 			count(ST_UNTRACKED, 1);
 			return 0;
 		}

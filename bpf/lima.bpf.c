@@ -46,7 +46,7 @@ static inline struct lima_bo_va *lima_find(struct lima_bo *bo, u64 vm)
 static inline int on_lima_add_exit(struct call *c)
 {
 	struct lima_bo *bo = (void *)c->arg[1];
-	struct about a = { .flags = EF_PREEXISTING };
+	struct about a = old_vm();
 	struct lima_bo_va *bo_va;
 
 	if ((s32)c->ret || !is_dma_buf(lima_object(bo)))
@@ -73,7 +73,7 @@ static inline int on_lima_del_entry(struct call *c)
 
 static inline int on_lima_create_exit(struct call *c)
 {
-	struct about a = { .no_owner = 1 };
+	struct about a = opened_vm();
 
 	if (!c->ret || IS_ERR(c->ret))
 		return 0;

@@ -18,7 +18,7 @@ static inline void of_msm(struct about *a, struct msm_mmu *mmu)
 /* (mmu, address, sgt, size, prot) */
 static inline int on_msm_map_exit(struct call *c)
 {
-	struct about a = { .flags = EF_PREEXISTING };
+	struct about a = old_vm();
 	u64 key = c->arg[2];
 	struct mapping *m = mappings.lookup(&key);
 	struct event *e;
@@ -48,7 +48,7 @@ static inline int on_msm_unmap_entry(struct call *c)
 /* In the ioctl by which a process gets its own address space. */
 static inline int on_msm_create_exit(struct call *c)
 {
-	struct about a = {};
+	struct about a = new_vm();
 
 	if (!c->ret || IS_ERR(c->ret))
 		return 0;

@@ -1,12 +1,18 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * nouveau without VM_BIND: a client's one VM, in which every object it opens has a range. A
- * nouveau_vma does not name its object; nouveau_vma_new() is given it, and calls
- * nouveau_vma_map() when the object has memory already. VM_BIND goes through drm_gpuvm.
+ * nouveau_vma does not name its object; nouveau_vma_new() is given it, and maps it when it has
+ * memory already (nouveau_vma_map(), inlined there in 6.1). VM_BIND goes through drm_gpuvm.
  */
 
 BPF_TABLE("hash", u64, u64, nouveau_objects, 65536);	/* nouveau_vma -> GEM object */
-BPF_TABLE("lru_hash", u32, u64, nouveau_making, 1024);	/* thread -> object, in nouveau_vma_new() */
+
+/* What a thread is in nouveau_vma_new() for; `told`: its map was seen, which may be inlined. */
+struct nouveau_making {
+	u64 obj;
+	u64 told;
+};
+BPF_TABLE("lru_hash", u32, struct nouveau_making, nouveau_threads, 1024);
 
 static inline void of_nouveau(struct about *a, struct nouveau_vmm *vmm)
 {
@@ -22,35 +28,52 @@ static inline void of_nouveau(struct about *a, struct nouveau_vmm *vmm)
 static inline struct drm_gem_object *nouveau_object(struct nouveau_vma *vma)
 {
 	u64 key = (u64)vma, *known = nouveau_objects.lookup(&key);
-	u32 tid = bpf_get_current_pid_tgid();
 
-	if (!known)
-		known = nouveau_making.lookup(&tid);
 	return known ? (void *)*known : NULL;
+}
+
+static inline void nouveau_mapped(struct nouveau_vma *vma, struct drm_gem_object *obj, int result)
+{
+	struct about a = old_vm();
+
+	of_nouveau(&a, READ(vma, vmm));
+	range_mapped(&a, obj, READ(vma, addr), READ(obj, size), 0, result);
 }
 
 /* (nvbo, vmm, &vma) */
 static inline int on_nouveau_new_entry(struct call *c)
 {
 	struct nouveau_bo *nvbo = (void *)c->arg[0];
-	u64 obj = (u64)&nvbo->bo + (u64)&((struct ttm_buffer_object *)0)->base;
 	u32 tid = bpf_get_current_pid_tgid();
+	struct nouveau_making making = {};
 
-	nouveau_making.update(&tid, &obj);
+	making.obj = (u64)&nvbo->bo + (u64)&((struct ttm_buffer_object *)0)->base;
+	nouveau_threads.update(&tid, &making);
 	return 0;
 }
 
+/* Another user of a range that was there (refs) maps nothing. */
 static inline int on_nouveau_new_exit(struct call *c)
 {
 	u32 tid = bpf_get_current_pid_tgid();
-	u64 vma = 0, *obj = nouveau_making.lookup(&tid);
+	struct nouveau_making *making = nouveau_threads.lookup(&tid);
+	struct drm_gem_object *obj;
+	u64 vma = 0, object, told;
 
-	if (!obj)
+	if (!making)
 		return 0;
+	object = making->obj;
+	told = making->told;
+	nouveau_threads.delete(&tid);
 	bpf_probe_read_kernel(&vma, sizeof(vma), (void *)c->arg[2]);
-	if (!(s32)c->ret && vma && is_dma_buf((void *)*obj) && nouveau_objects.update(&vma, obj))
+	obj = (void *)object;
+	if ((s32)c->ret || !vma || !is_dma_buf(obj))
+		return 0;
+	if (nouveau_objects.update(&vma, &object))
 		count(ST_UNTRACKED, 1);
-	nouveau_making.delete(&tid);
+	if (!told && READ((struct nouveau_vma *)vma, refs) == 1 &&
+	    READ((struct nouveau_vma *)vma, mem))
+		nouveau_mapped((void *)vma, obj, 0);
 	return 0;
 }
 
@@ -58,12 +81,17 @@ static inline int on_nouveau_map_exit(struct call *c)
 {
 	struct nouveau_vma *vma = (void *)c->arg[0];
 	struct drm_gem_object *obj = nouveau_object(vma);
-	struct about a = { .flags = EF_PREEXISTING };
+	u32 tid = bpf_get_current_pid_tgid();
+	struct nouveau_making *making;
 
-	if (!obj)
-		return 0;
-	of_nouveau(&a, READ(vma, vmm));
-	range_mapped(&a, obj, READ(vma, addr), READ(obj, size), 0, c->ret);
+	if (!obj) {
+		making = nouveau_threads.lookup(&tid);
+		if (!making)
+			return 0;
+		making->told = 1;
+		obj = (void *)making->obj;
+	}
+	nouveau_mapped(vma, obj, c->ret);
 	return 0;
 }
 
@@ -99,7 +127,7 @@ static inline int on_nouveau_del_entry(struct call *c)
 static inline int on_nouveau_vmm_init_exit(struct call *c)
 {
 	struct nouveau_cli *cli = (void *)c->arg[0];
-	struct about a = { .no_owner = 1 };
+	struct about a = opened_vm();
 
 	if ((s32)c->ret)
 		return 0;

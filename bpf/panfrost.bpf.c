@@ -28,7 +28,7 @@ static inline struct drm_gem_object *panfrost_object(struct panfrost_gem_mapping
 static inline int on_panfrost_map_exit(struct call *c)
 {
 	struct panfrost_gem_mapping *mapping = (void *)c->arg[0];
-	struct about a = { .flags = EF_PREEXISTING };
+	struct about a = old_vm();
 
 	of_panfrost(&a, READ(mapping, mmu));
 	range_mapped(&a, panfrost_object(mapping),
@@ -49,7 +49,7 @@ static inline int on_panfrost_unmap_entry(struct call *c)
 
 static inline int on_panfrost_create_exit(struct call *c)
 {
-	struct about a = { .no_owner = 1 };
+	struct about a = opened_vm();
 
 	if (!c->ret || IS_ERR(c->ret))
 		return 0;

@@ -13,11 +13,13 @@ static inline struct drm_gem_object *v3d_object(struct v3d_bo *bo)
 
 static inline int on_v3d_map_exit(struct call *c)
 {
-	struct about a = { .flags = EF_PREEXISTING, .provider = PROVIDER_V3D, .no_owner = 1 };
+	struct about a = old_vm();
 	struct v3d_bo *bo = (void *)c->arg[0];
 	struct drm_gem_object *obj = v3d_object(bo);
 	struct drm_device *drm = READ(obj, dev);
 
+	a.no_owner = 1;
+	a.provider = PROVIDER_V3D;
 	a.vm = (u64)drm;
 	a.dev = drm ? READ(drm, dev) : NULL;
 	range_mapped(&a, obj, READ(bo, node_start) << V3D_PAGE_SHIFT,

@@ -7,7 +7,7 @@
 
 static inline int on_xe_vm_lookup_exit(struct call *c)
 {
-	struct about a = { .flags = EF_PREEXISTING, .provider = PROVIDER_GPUVM };
+	struct about a = old_vm();
 	struct xe_vm *vm = (void *)c->ret;
 	struct drm_device *drm;
 
@@ -16,6 +16,7 @@ static inline int on_xe_vm_lookup_exit(struct call *c)
 	drm = READ(vm, gpuvm_drm);
 	a.vm = (u64)&vm->gpuvm;
 	a.dev = drm ? READ(drm, dev) : NULL;
+	a.provider = PROVIDER_GPUVM;
 	a.client = READ(vm, usm_asid);
 	vm_id(&a);
 	return 0;
