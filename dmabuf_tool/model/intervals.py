@@ -179,9 +179,7 @@ class Intervals:
             kept = []
             for part in parts:
                 mask = wanted(part.owner)
-                kept.append(
-                    (part.start[mask], part.end[mask], part.owner[mask], part.offset[mask])
-                )
+                kept.append((part.start[mask], part.end[mask], part.owner[mask], part.offset[mask]))
             columns = [np.concatenate([one[column] for one in kept]) for column in range(4)]
             self._classes[index] = [_Sorted(*columns)] if len(columns[0]) else []
 

@@ -43,6 +43,7 @@ EVENT_NAMES: Final[dict[Kind, str]] = {
 }
 """Events as lines and JSON name them; NAME_* events introduce and are not shown."""
 
+
 @dataclass(slots=True)
 class Buffer:
     """What events say about a buffer; 0 and "" until one does."""

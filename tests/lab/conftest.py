@@ -25,8 +25,8 @@ sys.path[:0] = [str(LAB), str(LAB.parents[1])]
 
 KERNELS = ("6.1", "6.12", "7.2", "arm64")
 SCENARIOS = (
-    *("surroundings", "refused", "truth", "levels", "inspection", "healthy", "contiguous"),
-    *("filters", "interrupted", "killed", "full_disk", "methods"),
+    *("surroundings", "refused", "truth", "late", "levels", "inspection", "healthy"),
+    *("contiguous", "filters", "interrupted", "killed", "full_disk", "methods", "providers"),
 )
 RUNS = 3
 """Of a guest whose kernel panics each time."""

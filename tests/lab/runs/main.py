@@ -13,12 +13,14 @@ from harness import lab, save
 from inspection import inspection, surroundings
 from levels import levels
 from methods import methods
+from providers import late, providers
 from truth import truth
 
 SCENARIOS = {
     "surroundings": surroundings,
     "refused": refused,
     "truth": truth,
+    "late": late,
     "levels": levels,
     "inspection": inspection,
     "healthy": healthy,
@@ -28,6 +30,7 @@ SCENARIOS = {
     "killed": killed,
     "full_disk": full_disk,
     "methods": methods,
+    "providers": providers,
 }
 
 

@@ -1,0 +1,77 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Level-2 providers: every module the kernel has, without its hardware; and one that comes later.
+
+No GPU is here, so the drivers of GPUs do nothing: that their probes attach and every member they
+read is found is what is seen. drm_gpuvm works for real, for the lab driver's VMs.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from pathlib import Path
+
+from harness import SHARE, Result, Tracer, lab, tool, uapi
+from lab import Kind, Lab
+
+MODULES = (
+    *("drm_gpuvm", "xe", "i915", "amdgpu", "nouveau", "msm", "panfrost", "panthor", "etnaviv"),
+    *("lima", "v3d"),
+)
+SIZE = 16 * uapi.PAGE
+VA = 0x4000_0000
+
+
+def there(name: str) -> bool:
+    """Whether a module is loaded."""
+    return Path("/sys/module", name).is_dir()
+
+
+def load(name: str) -> bool:
+    """Load a module; False where this kernel has none of that name."""
+    return not subprocess.run(["modprobe", "-q", name], check=False).returncode and there(name)
+
+
+def late() -> Result:
+    """A provider's module comes while a trace runs, and works."""
+    module = "drm_gpuvm" if (lab.MODULES / "dmabuf_lab_vm.ko").exists() else "nouveau"
+    result: Result = {"module": module, "early": there(module), "pid": os.getpid()}
+    tracer = Tracer("late", "-f", "-o", str(SHARE / "late.dmabuf")).ready()
+    with Lab() as driver:
+        driver.reset()
+        driver.clear_log()
+        if not load(module):
+            raise RuntimeError(f"this kernel has no {module}")
+        if module == "drm_gpuvm":
+            lab.load_vm()
+            device = driver.edu()[0]
+            fd = driver.export(SIZE)
+            m = driver.map(driver.attach(fd, device))
+            old = driver.context(Kind.GPUVM, device)
+            driver.level2_map(old, m.nr, VA)  # nobody listens yet
+        tracer.wait(lambda: f"module {module} came" in tracer.said(), f"probes of {module}")
+        if module == "drm_gpuvm":
+            driver.level2_map(old, m.nr, VA + 2 * SIZE)
+            new = driver.context(Kind.GPUVM, device)
+            gone = driver.context(Kind.GPUVM, device)
+            driver.level2_map(new, m.nr, VA)
+            driver.level2_map(new, m.nr, VA + SIZE, offset=uapi.PAGE, size=2 * uapi.PAGE)
+            driver.level2_map(gone, m.nr, VA)
+            driver.level2_unmap(new, VA + uapi.PAGE, 2 * uapi.PAGE)
+            driver.context_free(gone)
+            result |= {"old": old, "new": new, "gone": gone}
+        result["tool"] = tracer.interrupt().end()
+        lab.copy_log(str(SHARE / "late.log"))
+        if module == "drm_gpuvm":
+            os.close(fd)
+    return result
+
+
+def providers() -> Result:
+    """All modules are there when a trace begins."""
+    loaded = [name for name in MODULES if load(name)]
+    return {
+        "loaded": loaded,
+        "tool": tool("trace", "-f", "-d", "1", "-o", str(SHARE / "providers.dmabuf")),
+        "doctor": tool("doctor", "--format", "json"),
+    }
