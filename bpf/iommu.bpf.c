@@ -119,6 +119,18 @@ static inline int on_domain_attach_exit(struct call *c)
 	return 0;
 }
 
+/* A domain's birth, by whoever asks for one. What an unseen end may have left is forgotten. */
+static inline int on_domain_alloc_exit(struct call *c)
+{
+	u64 key = c->ret;
+
+	if (!key || IS_ERR(key))
+		return 0;
+	domains.delete(&key);
+	see_domain((struct iommu_domain *)key, ~0u, 0);
+	return 0;
+}
+
 static inline int on_domain_free_entry(struct call *c)
 {
 	u64 key = c->arg[0];

@@ -37,8 +37,8 @@ static inline struct iommu_domain *domain_of(struct device *dev)
 	return group ? READ(group, domain) : NULL;
 }
 
-/* The id of an IOMMU domain; one seen for the first time is described. */
-static inline u32 domain_id(struct iommu_domain *domain, u32 group)
+/* A domain seen for the first time is described; 0: it is made now. */
+static inline u32 see_domain(struct iommu_domain *domain, u32 group, u32 flags)
 {
 	u64 key = (u64)domain;
 	u32 *known, id;
@@ -57,6 +57,7 @@ static inline u32 domain_id(struct iommu_domain *domain, u32 group)
 	e = begin(EV_DOMAIN);
 	if (!e)
 		return id;
+	e->flags = flags;
 	e->domain = id;
 	e->dom.group = group;
 	e->dom.type = READ(domain, type);
@@ -65,6 +66,12 @@ static inline u32 domain_id(struct iommu_domain *domain, u32 group)
 	e->dom.aperture_end = READ(domain, geometry_aperture_end);
 	submit(e);
 	return id;
+}
+
+/* The id of an IOMMU domain that is in use. */
+static inline u32 domain_id(struct iommu_domain *domain, u32 group)
+{
+	return see_domain(domain, group, EF_PREEXISTING);
 }
 
 static inline int is_coherent(struct device *dev)

@@ -26,6 +26,10 @@ PROVIDERS: Final = (
 )  # fmt: skip
 """Who keeps the address space: l2.provider of the probes (bpf/level2.bpf.h)."""
 IOMMU: Final = 1
+TELL_ALL: Final = frozenset({2})
+"""Providers whose probes tell ranges of objects that are no dma-bufs too (bpf/gpuvm.bpf.c)."""
+SHARED: Final = frozenset({10})
+"""Providers with one address space for all, which nobody owns: v3d."""
 UNMANAGED: Final = int(DomainType.PAGING)
 """iommu_domain.type of a driver's own domain: __IOMMU_DOMAIN_PAGING alone."""
 GPU_VM: Final = "gpu-vm"
@@ -77,8 +81,8 @@ class Context:
         return sum(one.size for one in self.ranges)
 
     def owned_by(self, tgid: int, comm: str) -> None:
-        """Take an owner, if there is none and this is no kernel worker."""
-        if tgid and not self.tgid and not is_worker(comm):
+        """Take an owner, if there can be one, there is none, and this is no kernel worker."""
+        if tgid and not self.tgid and not is_worker(comm) and self.provider not in SHARED:
             self.tgid, self.comm = tgid, comm
 
 

@@ -22,7 +22,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dmabuf_tool.model.constraints import NO_GROUP
-from dmabuf_tool.model.contexts import GPU_VM, UNMANAGED, Context, Contexts
+from dmabuf_tool.model.contexts import (
+    GPU_VM,
+    TELL_ALL,
+    UNMANAGED,
+    Context,
+    Contexts,
+    is_worker,
+)
 from dmabuf_tool.model.faults import explain
 from dmabuf_tool.model.hazards import Hazard, What
 from dmabuf_tool.model.mappings import MAPPING
@@ -630,7 +637,8 @@ class Levels:
             return
         context.device = context.device or event["device"]
         if context.type == UNMANAGED:
-            context.born_ns = event["ts_ns"]
+            if not event["flags"] & Flag.PREEXISTING:
+                context.born_ns = event["ts_ns"]
             context.owned_by(event["tgid"], name(event["comm"]))
 
     def _on_domain_attach(self, event: Record) -> None:
@@ -709,6 +717,8 @@ class Levels:
         if context.kind is None or not context.tgid:
             self._describe(context, event)
         if not event["buffer"]:
+            self._of_attachment(event)
+        if not event["buffer"]:
             context.other_bytes += 0 if event["result"] else event["size"]
             return
         mapping = self.spans.of_attachment(event["attachment"], event["seq"])
@@ -716,7 +726,7 @@ class Levels:
         start, end = event["address"], min(event["address"] + event["size"], _EVERYTHING)
         fresh = Range(
             context.id, start, end, event["buffer"], event["attachment"], mapping, event["offset"],
-            source, event["device"] or context.device, context.tgid or event["tgid"],
+            source, event["device"] or context.device, context.tgid or self._doer(context, event),
             event["ts_ns"], event["seq"],
         )  # fmt: skip
         if event["result"]:
@@ -730,9 +740,21 @@ class Levels:
         context = self.contexts.live.get(event["context"])
         if context is not None:
             end = min(event["address"] + event["size"], _EVERYTHING)
-            gone = self._cut(context, event["address"], end, event["ts_ns"], event["tgid"])
-            if not gone and not event["buffer"]:
+            doer = self._doer(context, event)
+            gone = self._cut(context, event["address"], end, event["ts_ns"], doer)
+            if not gone and not event["buffer"] and event["provider"] in TELL_ALL:
                 context.other_bytes -= event["size"]
+
+    def _of_attachment(self, event: Record) -> None:
+        """A driver that passes a scatterlist names the attachment alone (msm)."""
+        attachment = self._model.registry.attachments.get(event["attachment"])
+        if attachment is not None and attachment.buffer is not None:
+            event["buffer"], event["device"] = attachment.buffer.id, attachment.device
+
+    @staticmethod
+    def _doer(context: Context, event: Record) -> int:
+        """Whose work it is: a kernel worker's is done for the context's owner, if that is known."""
+        return context.tgid if is_worker(name(event["comm"])) else int(event["tgid"])
 
     def _on_invalidate(self, event: Record) -> None:
         known = self.invalidated.setdefault(event["buffer"], deque(maxlen=_INVALIDATIONS_KEPT))

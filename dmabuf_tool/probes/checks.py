@@ -14,8 +14,9 @@ from typing import Final
 from dmabuf_tool.errors import ToolError
 from dmabuf_tool.kernel import config, preemption, symbols
 from dmabuf_tool.kernel.btf import Btf
-from dmabuf_tool.kernel.checks import MISSING, OK, Check
-from dmabuf_tool.probes import abilities, plan
+from dmabuf_tool.kernel.checks import DEGRADED, MISSING, OK, Check
+from dmabuf_tool.probes import abilities, modules, plan
+from dmabuf_tool.probes.providers import PROVIDERS
 
 _METHODS: Final = ("fentry", "kprobe_multi", "kprobe")
 _SEE: Final = "see privileges and lockdown"
@@ -51,12 +52,42 @@ def run() -> list[Check]:
             preemptible=preemption.preemptible(),
         )
         ways = plan.resolve(can, btf.arity, btf.has_tracepoint, _without_symbol())
+        providers = _providers(btf, can)
     finally:
         btf.close()
     return [
         *(tracepoints, fentry, multi, kprobe),
         *(_hook(way, bool(can.methods())) for way in ways),
+        *providers,
     ]
+
+
+def _providers(btf: Btf, can: plan.Abilities) -> list[Check]:
+    """How each provider of level 2 stands: what its hooks would be, what it waits for, or why
+    it is left out."""
+    there, others = modules.find(btf)
+    found = {one.module: (one.state, one.why) for one in others}
+    for module in there:
+        name = module.provider.module
+        try:
+            ways = module.resolve(can)
+        except ToolError as error:
+            found[name] = (modules.LEFT_OUT, f"{error}")
+        else:
+            methods = sorted({way.method for way in ways})
+            found[name] = (modules.ATTACHED, f"{len(ways)} hooks by {', '.join(methods)}")
+        module.btf.close()
+    return [_provider(one.module, *found[one.module]) for one in PROVIDERS]
+
+
+def _provider(name: str, state: str, detail: str) -> Check:
+    """Make the check of one provider; to have none loses level 2 of its GPUs, nothing else."""
+    what = f"level 2 of {name}"
+    if state == modules.WAITING:
+        return Check(f"level2-{name}", what, OK, f"waits for module {name}")
+    if state == modules.ATTACHED:
+        return Check(f"level2-{name}", what, OK, detail)
+    return Check(f"level2-{name}", what, DEGRADED, f"not seen: {detail}")
 
 
 def _hook(way: plan.Way, attaches: bool) -> Check:

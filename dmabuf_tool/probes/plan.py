@@ -109,6 +109,21 @@ HOOKS: Final = (
         True,
         "switches of IOMMU domains",
     ),
+    Hook(
+        "domain_alloc",
+        "iommu",
+        # The first is in 7.2, the second in 6.1 and 6.12, under iommu_paging_domain_alloc() and
+        # iommu_domain_alloc(); those are for kernels that have inlined them.
+        (
+            "__iommu_paging_domain_alloc_flags",
+            "__iommu_domain_alloc",
+            "iommu_paging_domain_alloc_flags",
+            "iommu_domain_alloc",
+        ),
+        False,
+        True,
+        "births of private IOMMU domains",
+    ),
     Hook("domain_free", "iommu", ("iommu_domain_free",), True, False, "ends of IOMMU domains"),
     Hook(
         "bounce",
