@@ -106,6 +106,8 @@ def _tell(memory: DeviceMemory, row: np.void, site: Site) -> Told:
             "iommu_bytes": 0,
             "size": int(row["size"]),
         },
-        "" if bar or row["physical"] else "None, if the exporter entered them before the attach: "
+        ""
+        if bar or row["physical"]
+        else "None, if the exporter entered them before the attach: "
         "a device of the same domain may have been given them. Else it must map by the DMA API.",
     )

@@ -46,6 +46,11 @@ def replay(path):
     return model
 
 
+def log_of(guest):
+    """The lab driver's log of the run."""
+    return [json.loads(line) for line in (guest.share / "late.log").read_text().splitlines()]
+
+
 def pages_of(ranges):
     """Page -> page of the buffer."""
     return {
@@ -109,12 +114,30 @@ def test_a_module_that_comes_later_is_attached(guest):
     ]
 
 
+def test_a_private_domain_is_born_where_it_is_made(guest):
+    late = guest["late"]
+    model = replay(guest.capture("late"))
+    made = {
+        one["context"]: (one["start_ns"], one["ts_ns"])
+        for one in log_of(guest)
+        if one["op"] == "context-create"
+    }
+    contexts = [one for one in model.levels.contexts.all() if one.is_private and one.type]
+    (fresh,) = [one for one in contexts if one.born_ns]
+    start, end = made[late["fresh"]]
+    assert start <= fresh.born_ns <= end
+    assert (fresh.tgid, fresh.mapped) == (late["pid"], 1) and fresh.freed_ns
+    # Older than the trace: its birth is not known, its owner is who maps in it.
+    (before,) = [one for one in contexts if not one.born_ns]
+    assert (before.tgid, before.mapped, before.freed_ns) == (late["pid"], 1, 0)
+
+
 def test_its_vms_and_ranges_are_what_the_driver_did(guest):
     late = guest["late"]
     if late["module"] != "drm_gpuvm":
         pytest.skip("this kernel has no drm_gpuvm for the lab's driver to use")
     model = replay(guest.capture("late"))
-    log = [json.loads(line) for line in (guest.share / "late.log").read_text().splitlines()]
+    log = log_of(guest)
     born = {one["context"]: one["ts_ns"] for one in log if one["op"] == "context-create"}
     contexts = [one for one in model.levels.contexts.all() if one.kind == "gpu-vm"]
     old, new, gone = contexts

@@ -12,7 +12,7 @@ import subprocess
 from pathlib import Path
 
 from harness import SHARE, Result, Tracer, lab, tool, uapi
-from lab import Kind, Lab
+from lab import Kind, Lab, Source
 
 MODULES = (
     *("drm_gpuvm", "xe", "i915", "amdgpu", "nouveau", "msm", "panfrost", "panthor", "etnaviv"),
@@ -33,20 +33,27 @@ def load(name: str) -> bool:
 
 
 def late() -> Result:
-    """A provider's module comes while a trace runs, and works."""
+    """A provider's module comes while a trace runs, and works; IOMMU domains older and younger
+    than the trace."""
     module = "drm_gpuvm" if (lab.MODULES / "dmabuf_lab_vm.ko").exists() else "nouveau"
     result: Result = {"module": module, "early": there(module), "pid": os.getpid()}
-    tracer = Tracer("late", "-f", "-o", str(SHARE / "late.dmabuf")).ready()
     with Lab() as driver:
         driver.reset()
         driver.clear_log()
+        device = driver.edu()[0]
+        result["before"] = before = driver.context(Kind.DOMAIN, device)
+        tracer = Tracer("late", "-f", "-o", str(SHARE / "late.dmabuf")).ready()
         if not load(module):
             raise RuntimeError(f"this kernel has no {module}")
+        fd = driver.export(SIZE)
+        m = driver.map(driver.attach(fd, device))
+        fresh = driver.context(Kind.DOMAIN, device)
+        for context in (before, fresh):
+            driver.level2_map(context, m.nr, VA, Source.PAGES)
+        driver.context_free(fresh)
+        result["fresh"] = fresh
         if module == "drm_gpuvm":
             lab.load_vm()
-            device = driver.edu()[0]
-            fd = driver.export(SIZE)
-            m = driver.map(driver.attach(fd, device))
             old = driver.context(Kind.GPUVM, device)
             driver.level2_map(old, m.nr, VA)  # nobody listens yet
         tracer.wait(lambda: f"module {module} came" in tracer.said(), f"probes of {module}")
@@ -62,8 +69,7 @@ def late() -> Result:
             result |= {"old": old, "new": new, "gone": gone}
         result["tool"] = tracer.interrupt().end()
         lab.copy_log(str(SHARE / "late.log"))
-        if module == "drm_gpuvm":
-            os.close(fd)
+        os.close(fd)
     return result
 
 
