@@ -33,6 +33,8 @@ SHARED: Final = frozenset({10})
 UNMANAGED: Final = int(DomainType.PAGING)
 """iommu_domain.type of a driver's own domain: __IOMMU_DOMAIN_PAGING alone."""
 GPU_VM: Final = "gpu-vm"
+WORKER: Final = "kworker/"
+"""How the names of kernel workers begin (kernel/workqueue.c)."""
 
 
 @dataclass(slots=True, eq=False)
@@ -133,5 +135,5 @@ class Contexts:
 
 
 def is_worker(comm: str) -> bool:
-    """Whether a thread is a kernel worker (kernel/workqueue.c names them so)."""
-    return comm.startswith("kworker/")
+    """Whether a thread is a kernel worker."""
+    return comm.startswith(WORKER)

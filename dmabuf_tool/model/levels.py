@@ -26,6 +26,7 @@ from dmabuf_tool.model.contexts import (
     GPU_VM,
     TELL_ALL,
     UNMANAGED,
+    WORKER,
     Context,
     Contexts,
     is_worker,
@@ -206,9 +207,12 @@ class Levels:
         return np.fromiter(self._on_top, np.uint32, len(self._on_top))
 
     def _introduce(self, rare: Events) -> None:
-        """Make the domains a batch names; whose they are comes in order, later."""
+        """Make the domains a batch names; a driver's own belongs to who made it."""
         for event in view(rare.compress(rare["kind"] == Kind.DOMAIN), "dom"):
-            self.contexts.domain(int(event["domain"]), int(event["type"]))
+            context = self.contexts.domain(int(event["domain"]), int(event["type"]))
+            if context is not None and context.type == UNMANAGED:
+                # Who made it comes before who maps in it, in the same batch too.
+                context.owned_by(int(event["tgid"]), name(event["comm"]))
 
     def _forget(self, rare: Events) -> None:
         """Drop what was kept of buffers released in the batch."""
@@ -268,10 +272,10 @@ class Levels:
         ours = np.isin(unmaps["domain"], np.union1d(holding, np.array(whole, np.uint32)))
         ours |= unmaps["done"] != unmaps["size"]
         chosen = unmaps.compress(ours)
-        names = ("domain", "iova", "size", "done", "ts_ns", "tgid")
-        items = list(
-            zip(*(chosen[one].tolist() for one in names), unmap_seq[ours].tolist(), strict=True)
-        )
+        names = ("domain", "iova", "size", "done", "ts_ns")
+        told = [chosen[one].tolist() for one in names]
+        told += [_processes(chosen).tolist(), unmap_seq[ours].tolist()]
+        items = list(zip(*told, strict=True))
         ops.append(_Ops(unmap_seq[ours], self._on_unmap, items))
         ours = np.isin(refused["domain"], holding)
         ops.append(_Ops(refused_seq[ours], self._on_refused, refused.compress(ours).tolist()))
@@ -419,7 +423,7 @@ class Levels:
         self._map(
             context,
             Range(number, start, start + size, buffer, attachment, mapping, offset, source, device,
-                  context.tgid or tgid, ts_ns, seq),
+                  tgid or context.tgid, ts_ns, seq),
             nested=translated and source == DMA, pageless=pageless and source == PAGES,
         )  # fmt: skip
 
@@ -548,6 +552,7 @@ class Levels:
         context = self.contexts.live.get(number)
         if context is None:
             return
+        tgid = tgid or context.tgid
         done = min(done, size)
         about = context.ranges.at(start)
         gone = self._cut(context, start, start + done, ts_ns, tgid) if done else []
@@ -636,10 +641,8 @@ class Levels:
         if context is None:
             return
         context.device = context.device or event["device"]
-        if context.type == UNMANAGED:
-            if not event["flags"] & Flag.PREEXISTING:
-                context.born_ns = event["ts_ns"]
-            context.owned_by(event["tgid"], name(event["comm"]))
+        if context.type == UNMANAGED and not event["flags"] & Flag.PREEXISTING:
+            context.born_ns = event["ts_ns"]
 
     def _on_domain_attach(self, event: Record) -> None:
         device, number, old = event["device"], event["domain"], event["old_domain"]
@@ -726,7 +729,7 @@ class Levels:
         start, end = event["address"], min(event["address"] + event["size"], _EVERYTHING)
         fresh = Range(
             context.id, start, end, event["buffer"], event["attachment"], mapping, event["offset"],
-            source, event["device"] or context.device, context.tgid or self._doer(context, event),
+            source, event["device"] or context.device, self._doer(context, event),
             event["ts_ns"], event["seq"],
         )  # fmt: skip
         if event["result"]:
@@ -783,6 +786,13 @@ class _Ops:
     seq: NDArray[np.uint64]
     do: Callable[[Any], None]
     items: list[Any]
+
+
+def _processes(events: Events) -> NDArray[np.uint32]:
+    """The process of each event; 0 for a kernel worker's, whose work is its context's owner's."""
+    worker = np.char.startswith(events["comm"], WORKER.encode())
+    found: NDArray[np.uint32] = np.where(worker, np.uint32(0), events["tgid"])
+    return found
 
 
 def _run(ops: list[_Ops]) -> None:
