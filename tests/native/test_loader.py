@@ -49,7 +49,7 @@ def test_closing_the_descriptors_removes_the_programs(until):
     loaded = native.load(1 << 16)
     (program,) = map(native.program_id, loaded.programs.values())
     assert native.exists(program)
-    assert set(loaded.maps) == set(attacher.MAPS)
+    assert set(loaded.maps) >= {"events", "stats"}  # those its text uses
     loaded.close()
     until(lambda: not native.exists(program))
 
