@@ -61,9 +61,17 @@ class Store:
         if not self._used:
             return np.full(len(ids), -1, np.intp)
         known = self._ids[: self._used]
-        position = np.searchsorted(known, ids)
-        np.minimum(position, self._used - 1, out=position)
-        found = (known[position] == ids) & self._alive[position]
+        first = int(known[0])
+        if int(known[-1]) - first < self._used:
+            # Without a gap, as ids are given: no search is needed.
+            position = ids.astype(np.intp) - first
+            found = (position >= 0) & (position < self._used)
+            position[~found] = 0
+        else:
+            position = np.searchsorted(known, ids)
+            np.minimum(position, self._used - 1, out=position)
+            found = known[position] == ids
+        found &= self._alive[position]
         return np.where(found, position, -1)
 
     def position(self, number: int) -> int:
