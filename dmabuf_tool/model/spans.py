@@ -202,7 +202,6 @@ class Spans:
             self._unlisted = [(ids[at], of[at]) for at, ids, of in known if bool(at.any())]
             self._segments = sum(map(len, (*self.dma.values(), self.pages)))
 
-
     def _unlist(self, attachments: list[int], numbers: list[int]) -> None:
         for attachment, number in zip(attachments, numbers, strict=True):
             left = self._by_attachment.get(attachment, [])

@@ -85,6 +85,8 @@ def _provider(name: str, state: str, detail: str) -> Check:
     what = f"level 2 of {name}"
     if state == modules.WAITING:
         return Check(f"level2-{name}", what, OK, f"waits for module {name}")
+    if state == modules.ABSENT:
+        return Check(f"level2-{name}", what, OK, f"this kernel came without module {name}")
     if state == modules.ATTACHED:
         return Check(f"level2-{name}", what, OK, detail)
     return Check(f"level2-{name}", what, DEGRADED, f"not seen: {detail}")

@@ -25,7 +25,7 @@ from dmabuf_tool.probes.source import Options
 
 _SYS_MODULE: Final = Path("/sys/module")
 _TYPES: Final = Path("/sys/kernel/btf")
-_WAITING, _ATTACHED, _LEFT_OUT = "waiting", "attached", "left out"  # modules.py
+_ATTACHED, _WAITING, _ABSENT, _LEFT_OUT = "attached", "waiting", "absent", "left out"  # modules.py
 
 # Isolated from the environment, but with our own sys.path: from a checkout as from a package.
 _CHILD: Final = "import sys; sys.path[:] = {path!r}; from {module} import main; main({fd})"
@@ -83,10 +83,11 @@ class Late:
         came = []
         for name, standing in self._loaded.providers.items():
             there = (_SYS_MODULE / name).is_dir() and (_TYPES / name).exists()
-            if not there:
-                standing["state"], standing["why"] = _WAITING, ""
-            elif standing["state"] == _WAITING:
+            waiting = standing["state"] in (_WAITING, _ABSENT)
+            if there and waiting:
                 came.append(name)
+            elif not there and not waiting:
+                standing["state"], standing["why"] = _WAITING, ""
         return came
 
     def _start(self, wanted: list[str]) -> None:

@@ -7,6 +7,7 @@ left out, with the reason.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,12 +25,13 @@ NUMBERS: Final = 12
 """Numbers that key saved calls (kprobe.bpf.h): the core's hooks have those up to FIRST_NUMBER, each
 provider NUMBERS more, so that whoever comes later takes nobody's."""
 
-ATTACHED, WAITING, LEFT_OUT = "attached", "waiting", "left out"
+ATTACHED, WAITING, ABSENT, LEFT_OUT = "attached", "waiting", "absent", "left out"
 
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """How a provider stands: attached, waiting for its module, or left out for a reason."""
+    """How a provider stands: attached, waiting for its module (absent: which this kernel did not
+    come with), or left out for a reason."""
 
     module: str
     state: str
@@ -85,6 +87,17 @@ def is_loaded(name: str) -> bool:
     return (_SYS_MODULE / name).is_dir() and (VMLINUX.parent / name).exists()
 
 
+def installed(root: Path = Path("/")) -> set[str] | None:
+    """The modules this kernel came with; None where nobody says."""
+    path = root / "lib/modules" / os.uname().release / "modules.dep"
+    try:
+        lines = path.read_text(encoding="ascii", errors="replace").splitlines()
+    except OSError:
+        return None
+    files = (line.partition(":")[0].rpartition("/")[2] for line in lines)
+    return {file.partition(".ko")[0].replace("-", "_") for file in files}
+
+
 def open_module(provider: Provider, base: Btf) -> Module:
     """Read a loaded module's types.
 
@@ -101,11 +114,13 @@ def find(base: Btf, wanted: Collection[str] = ()) -> tuple[list[Module], list[St
     others stand."""
     there: list[Module] = []
     others: list[Standing] = []
+    came_with = installed()
     for one in PROVIDERS:
         if wanted and one.module not in wanted:
             continue
         if not is_loaded(one.module):
-            others.append(Standing(one.module, WAITING))
+            absent = came_with is not None and one.module not in came_with
+            others.append(Standing(one.module, ABSENT if absent else WAITING))
             continue
         try:
             there.append(open_module(one, base))

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import socket
 
@@ -110,6 +111,17 @@ def test_a_loader_that_dies_says_nothing():
         handover.receive(there)
 
 
+def test_modules_the_kernel_came_with(tmp_path):
+    assert modules.installed(tmp_path) is None
+    place = tmp_path / "lib/modules" / os.uname().release
+    place.mkdir(parents=True)
+    (place / "modules.dep").write_text(
+        "kernel/drivers/gpu/drm/lima/lima.ko.xz: kernel/drivers/gpu/drm/drm.ko.xz\n"
+        "kernel/drivers/gpu/drm/vc-4.ko:\n"
+    )
+    assert modules.installed(tmp_path) == {"lima", "vc_4"}
+
+
 def test_what_a_trace_says_of_providers():
     loaded = Loaded()
     loaded.take(
@@ -118,6 +130,7 @@ def test_what_a_trace_says_of_providers():
             "providers": [
                 {"module": "i915", "state": "attached", "why": ""},
                 {"module": "xe", "state": "waiting", "why": ""},
+                {"module": "lima", "state": "absent", "why": ""},
                 {"module": "msm", "state": "left out", "why": "no struct msm_mmu"},
             ],
         },
