@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from dmabuf_tool.model.objects import NEVER
-from dmabuf_tool.model.ranges import Range, Ranges
+from dmabuf_tool.model.ranges import Ranges, RangeStore
 from dmabuf_tool.schema import DOMAIN_TYPE_NAMES, DomainType
 
 MAX_CONTEXTS: Final = 1 << 16
@@ -69,8 +69,8 @@ class Context:
     other_bytes: int = 0
     other_seq: int = NEVER
     """Place in the stream of the first map that was not wholly a buffer's."""
-    last: Range | None = None
-    """The range mapped last, while nothing was cut since."""
+    last: int = -1
+    """Slot of the range mapped last, while nothing was cut since; -1 for none."""
 
     @property
     def is_private(self) -> bool:
@@ -80,7 +80,8 @@ class Context:
     @property
     def live_bytes(self) -> int:
         """Bytes of buffers mapped in it now."""
-        return sum(one.size for one in self.ranges)
+        rows = self.ranges.rows
+        return int((rows["last"] - rows["start"]).sum()) + len(rows)
 
     def owned_by(self, tgid: int, comm: str) -> None:
         """Take an owner, if there can be one, there is none, and this is no kernel worker."""
@@ -91,7 +92,8 @@ class Context:
 class Contexts:
     """All contexts of a trace by id; the last ones freed stay known."""
 
-    def __init__(self) -> None:
+    def __init__(self, ranges: RangeStore | None = None) -> None:
+        self._ranges = ranges
         self.live: dict[int, Context] = {}
         self.ended: deque[Context] = deque(maxlen=ENDED_CONTEXTS)
         self.untracked = 0
@@ -103,7 +105,7 @@ class Contexts:
             if len(self.live) >= MAX_CONTEXTS:
                 self.untracked += 1
                 return None
-            found = self.live[number] = Context(number)
+            found = self.live[number] = Context(number, ranges=Ranges(self._ranges))
         return found
 
     def find(self, number: int) -> Context | None:

@@ -18,12 +18,13 @@ import numpy as np
 
 from dmabuf_tool.model.hazards import Hazard, What
 from dmabuf_tool.model.matching import SOURCES
+from dmabuf_tool.model.removed import Removed, removed_of
 from dmabuf_tool.model.spans import REMEMBERED_NS
 from dmabuf_tool.schema import DIRECTIONS
 
 if TYPE_CHECKING:
     from dmabuf_tool.model.contexts import Context
-    from dmabuf_tool.model.levels import Levels
+    from dmabuf_tool.model.level_state import LevelState
     from dmabuf_tool.model.ranges import Range
 
 TOLD_BY: Final = ("unknown", "vt-d", "amd-vi", "smmuv3", "smmuv2", "io_page_fault")
@@ -33,7 +34,7 @@ LIVE, ENDED, OTHER, NEVER_MAPPED = "live", "unmapped", "another device's", "neve
 PAGE: Final = 4096
 
 
-def explain(levels: Levels, event: dict[str, Any]) -> Hazard:
+def explain(levels: LevelState, event: dict[str, Any]) -> Hazard:
     """The verdict on one fault: `detail` is LIVE, ENDED, OTHER or NEVER_MAPPED.
 
     The best answer of these, in this order: what the device's address space of that time has
@@ -75,7 +76,7 @@ def pci_name(requester: int) -> str:
 
 
 def _in_ranges(
-    levels: Levels, hazard: Hazard, address: int, ts_ns: int, only: Context | None
+    levels: LevelState, hazard: Hazard, address: int, ts_ns: int, only: Context | None
 ) -> bool:
     """Look at level 2: of one context, or of all."""
     contexts = [only] if only is not None else list(levels.contexts.live.values())
@@ -86,19 +87,10 @@ def _in_ranges(
             best = (0, one, 0, context.id)
             break
     if best is None:
-        for gone in reversed(levels.removed):
-            one = gone.range
-            if only is not None and one.context != only.id:
-                continue
-            if not one.start <= address < one.end or one.ts_ns > ts_ns:
-                continue
-            if gone.ts_ns + REMEMBERED_NS < ts_ns:
-                break
+        gone = _gone(levels, address, ts_ns, only)
+        if gone is not None:
             ended = gone.ts_ns if gone.ts_ns <= ts_ns else 0
-            if best is None or not ended or ended > best[0] > 0:
-                best = (ended, one, gone.tgid, one.context)
-            if not ended:
-                break
+            best = (ended, gone.range, gone.tgid, gone.range.context)
     if best is None:
         return False
     ended, one, by, number = best
@@ -116,7 +108,23 @@ def _in_ranges(
     return True
 
 
-def _in_spans(levels: Levels, hazard: Hazard, address: int, ts_ns: int, now: int) -> bool:
+def _gone(levels: LevelState, address: int, ts_ns: int, only: Context | None) -> Removed | None:
+    """The range that ended after a time, or else shortly and last before it."""
+    rows = levels.removed.rows()
+    there = (rows["start"] <= address) & (address <= rows["last"]) & (rows["ts_ns"] <= ts_ns)
+    there &= rows["ended_ns"] + np.uint64(REMEMBERED_NS) >= ts_ns
+    if only is not None:
+        there &= rows["context"] == only.id
+    place = np.flatnonzero(there)
+    if not len(place):
+        return None
+    ended = rows["ended_ns"][place]
+    lived = np.flatnonzero(ended > ts_ns)
+    best = lived[-1] if len(lived) else len(ended) - 1 - int(np.argmax(ended[::-1]))
+    return removed_of(rows[place[best]].item())
+
+
+def _in_spans(levels: LevelState, hazard: Hazard, address: int, ts_ns: int, now: int) -> bool:
     """Look at level 1, in all spaces."""
     spans = levels.spans
     # A page at once: an IOMMU may report the page, or the byte.

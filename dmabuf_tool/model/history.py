@@ -14,6 +14,7 @@ import numpy as np
 
 from dmabuf_tool.model.hazards import Hazard, What
 from dmabuf_tool.model.matching import DMA
+from dmabuf_tool.model.removed import removed_of
 from dmabuf_tool.schema import Flag
 
 if TYPE_CHECKING:
@@ -137,14 +138,15 @@ class History:
 
     def _look_at_level2(self, model: Model) -> None:
         levels = model.levels
-        for gone in levels.removed_since(self._removed):
+        rows = levels.removed.since(self._removed)
+        there = (rows["start"] <= self.address) & (self.address <= rows["last"])
+        for gone in map(removed_of, rows.compress(there).tolist()):
             one = gone.range
-            if one.start <= self.address < one.end:
-                life = self._begin(model, levels.contexts.find(one.context), one)
-                if life is not None:
-                    life.ended_ns, life.ended_by = gone.ts_ns, gone.tgid
-                    life.start, life.size = one.start, one.size
-        self._removed = levels.removals
+            life = self._begin(model, levels.contexts.find(one.context), one)
+            if life is not None:
+                life.ended_ns, life.ended_by = gone.ts_ns, gone.tgid
+                life.start, life.size = one.start, one.size
+        self._removed = levels.removed.count
         for context in levels.contexts.live.values():
             found = context.ranges.at(self.address)
             if found is not None:

@@ -8,7 +8,6 @@ range whose level 1 has ended or belongs to another device.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from itertools import islice
 from typing import TYPE_CHECKING, Any, Final
 
 from dmabuf_tool.model.contexts import PROVIDERS, Context
@@ -80,7 +79,7 @@ def two_level(model: Model) -> Iterator[dict[str, Any]]:
 
 def ended(model: Model) -> Iterator[dict[str, Any]]:
     """Ranges that are no more, the last one first."""
-    for gone in islice(reversed(model.levels.removed), ENDED_TOLD):
+    for gone in model.levels.removed.newest(ENDED_TOLD):
         one, context = gone.range, model.levels.contexts.find(gone.range.context)
         domain = model.registry.domains.get(gone.domain)
         under = {

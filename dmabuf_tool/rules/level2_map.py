@@ -11,8 +11,8 @@ from dmabuf_tool.rules.two_levels import Used, context_name, hand_in_usage, size
 
 if TYPE_CHECKING:
     from dmabuf_tool.model.contexts import Context
-    from dmabuf_tool.model.levels import Usage
     from dmabuf_tool.model.model import Model
+    from dmabuf_tool.model.usage import Usage
     from dmabuf_tool.rules.findings import Findings
 
 RULE = Rule(

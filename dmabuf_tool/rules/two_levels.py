@@ -17,10 +17,10 @@ from dmabuf_tool.rules.wording import size
 if TYPE_CHECKING:
     from dmabuf_tool.model.contexts import Context
     from dmabuf_tool.model.hazards import Hazard, What
-    from dmabuf_tool.model.levels import Usage
     from dmabuf_tool.model.model import Model
     from dmabuf_tool.model.ranges import Range
     from dmabuf_tool.model.step import Step
+    from dmabuf_tool.model.usage import Usage
     from dmabuf_tool.rules.base import Number, Rule, Severity
     from dmabuf_tool.rules.findings import Findings
 
