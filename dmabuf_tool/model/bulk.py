@@ -184,9 +184,11 @@ class Bulk:
         return lives
 
     def _idle(self, work: Work, clusters: _Clusters) -> Mask:
-        """Which clusters are unmaps of what is nobody's, in a context that has such."""
-        known = np.uint64(work.context.other_seq)
-        nothing = clusters.all((clusters.kind == _UNMAP) & (clusters.seq >= known))
+        """Which clusters are whole unmaps of what is nobody's, in a context that has such."""
+        known, unmap = np.uint64(work.context.other_seq), clusters.kind == _UNMAP
+        nobodys = unmap & (clusters.seq >= known)
+        nobodys[unmap] &= work.cuts["whole"][clusters.number[unmap]]
+        nothing = clusters.all(nobodys)
         low, high = work.context.ranges.overlaps(clusters.start, clusters.reach)
         idle: Mask = nothing & (low == high)
         return idle

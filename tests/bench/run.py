@@ -171,10 +171,28 @@ def traced_path(_work: Path) -> Iterator[Row]:
             yield Row("    trace -o against it", f"{ours / added:.2f} x")
 
 
+def levels(_work: Path) -> Iterator[Row]:
+    """Level 2 in the model: traffic of private domains, and a million level-1 segments."""
+    say("level 2 in the model")
+    result = child("levels.py")
+    kinds = {
+        "short": ("map and unmap in a private domain, 8 live", 1),
+        "long": ("map and unmap in a private domain, 20,000 live", 1),
+        "scattered": ("map in a private domain, 16 calls and an unmap a buffer", 16),
+    }
+    for key, (name, calls) in kinds.items():
+        us = result[key] / calls
+        yield Row(name, f"{us:.1f} us", "<= 5 us", us <= 5)
+    us, size = result["match"], result["bytes"]
+    yield Row("map matched among 1 M segments", f"{us:.1f} us", "<= 20 us", us <= 20)
+    yield Row("memory of a live segment", f"{size:.0f} bytes", "< 200 bytes", size < 200)
+
+
 PARTS: dict[str, Callable[[Path], Iterator[Row]]] = {
     "consumer": consumer,
     "start": start,
     "help": help_time,
+    "levels": levels,
     "guest": in_the_guest,
     "path": traced_path,
 }
