@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Traffic in private domains comes to the same done at once (bulk.py) and one by one (level2.py)."""
+"""Traffic in private domains: what comes of it at once (bulk.py) and one by one (level2.py)."""
 
 from __future__ import annotations
 
