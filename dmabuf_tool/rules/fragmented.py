@@ -20,7 +20,7 @@ RULE = Rule(
     id="fragmented",
     group="D",
     severity=Severity.INFO,
-    title="a buffer is in many small pieces",
+    title="a table has many small entries",
     holds="A table has min_entries entries and more, of less than 64 KiB each on average.",
     why="Maps, IOMMU tables and descriptors of the device grow with the entries; small pages cost "
     "translations.",
@@ -28,7 +28,8 @@ RULE = Rule(
     "shmem and udmabuf take single pages.",
     advice="Allocate early, while memory is not fragmented; use huge pages (udmabuf on hugetlbfs, "
     "huge shmem) or a CMA heap.",
-    example="2048 entries of 4.0 KiB on average; exporter udmabuf, importer edu_attach [edu]",
+    example="2048 entries of 4.0 KiB on average, 2019 runs; exporter udmabuf, importer "
+    "edu_attach [edu]",
     reads=("maps",),
     thresholds=(Threshold("min_entries", 16, "entries", "entries of a table that is told"),),
 )
@@ -46,15 +47,19 @@ def check(step: Step, found: Findings) -> None:
 
 
 def _tell(least: int, row: np.void, site: Site) -> Told:
-    entries, total = int(row["entries"]), int(row["total"])
+    entries, total, runs = int(row["entries"]), int(row["total"]), int(row["runs"])
     return Told(
-        f"{entries} entries of {size(total // entries)} on average; exporter {exporter(site)}, "
-        f"importer {importer(site)}",
+        f"{entries} entries of {size(total // entries)} on average, {runs} runs; "
+        f"exporter {exporter(site)}, importer {importer(site)}",
         {
             "entries": entries,
             "mean_entry": total // entries,
             "longest_entry": int(row["longest_entry"]),
-            "runs": int(row["runs"]),
+            "runs": runs,
             "min_entries": least,
         },
+        "The memory is not in pieces, the exporter lists its pages one by one: "
+        "sg_alloc_table_from_pages() merges them."
+        if total >= runs * PIECE
+        else "",
     )

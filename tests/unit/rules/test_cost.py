@@ -160,6 +160,13 @@ def test_fragmented() -> None:
         assert bool(findings(trace, "fragmented")) is raised
 
 
+def test_entries_that_lie_side_by_side_are_not_the_memorys_fault() -> None:
+    for entries, advised in ((pages(16), True), (runs(*[4096] * 16), False)):
+        trace = Trace()
+        trace.map(trace.attach(trace.export(16 * 4096), trace.device()), entries)
+        assert ("one by one" in one(trace, "fragmented").told.advice) is advised
+
+
 def merged(count: int, *, declared: bool = False, translated: bool = True) -> Trace:
     trace = Trace()
     flags = Flag.HAS_MASK | Flag.HAS_PARMS | Flag.COHERENT | (Flag.TRANSLATED if translated else 0)
