@@ -7,6 +7,7 @@ structured rows (`BUFFER_COUNTS`, ...) that a whole batch adds to at once.
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -69,13 +70,28 @@ class Buffer:
     processes: set[int] = field(default_factory=set)
 
 
+LONG_MS: Final = 4096
+
+
 @dataclass(slots=True)
 class Releases:
-    """How long releases of one exporter's buffers took, of one process; `worst` took longest."""
+    """How long releases of one exporter's buffers took, of one process.
+
+    `worst` took longest; `by_ms` counts by whole milliseconds, those of LONG_MS and more as one.
+    """
 
     worst: Buffer
-    count: int = 0
-    total_ns: int = 0
+    by_ms: Counter[int] = field(default_factory=Counter)
+
+    def add(self, buffer: Buffer) -> None:
+        """Count a release whose duration is known."""
+        self.by_ms[min(buffer.release_duration_ns // 1_000_000, LONG_MS)] += 1
+        if buffer.release_duration_ns > self.worst.release_duration_ns:
+            self.worst = buffer
+
+    def slow(self, ms: int) -> int:
+        """How many took so many milliseconds and more."""
+        return sum(count for took, count in self.by_ms.items() if took >= min(ms, LONG_MS))
 
 
 @dataclass(slots=True)

@@ -256,10 +256,7 @@ class Registry:
             if len(self.releases) >= MAX_EXPORTERS:
                 return
             known = self.releases[key] = Releases(buffer)
-        known.count += 1
-        known.total_ns += buffer.release_duration_ns
-        if buffer.release_duration_ns > known.worst.release_duration_ns:
-            known.worst = buffer
+        known.add(buffer)
 
     def _on_attach(self, record: Record, seq: int, changes: Changes) -> None:
         buffer = self._buffer(record, old=True)
