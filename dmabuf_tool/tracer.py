@@ -24,7 +24,7 @@ import numpy as np
 from dmabuf_tool.capture.header import Header
 from dmabuf_tool.capture.writer import CaptureFull, CaptureWriter
 from dmabuf_tool.errors import ToolError
-from dmabuf_tool.kernel import devices, iommu, machine
+from dmabuf_tool.kernel import devices, iommu, machine, privileges
 from dmabuf_tool.live import Request, StopSignals, abandon_stdout, say
 from dmabuf_tool.probes import late
 from dmabuf_tool.probes.loader import Loaded
@@ -95,6 +95,9 @@ class Tracer:
             engine.model.memory = DeviceMemory.of(self._devices)
             self._audience = Audience(request, engine, self._start_ns)
         self._surroundings = Surroundings()
+        # All is open, all children are there; the thread that drains inherits what is left.
+        privileges.drop()
+        self._session.start()
         self._entries: list[dict[str, Any]] = []
         self._traced: set[int] = set()
         self._faults: list[Events] = []

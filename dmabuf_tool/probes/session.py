@@ -68,13 +68,13 @@ class _Waiting:
 
 
 class Session:
-    """A running trace. `read()` as often as the rings need it; `close()` detaches."""
+    """A running trace. `start()`, `read()` as often as the rings need it; `close()` detaches."""
 
     def __init__(self, loaded: Loaded, options: Options) -> None:
         self._loaded = loaded
         self._events = EventRing(loaded.maps["events"], options.event_ring)
         self._chunks = ChunkRing(loaded.maps["chunks"], options.chunk_ring)
-        self._namer = Namer()  # forks: before the thread begins
+        self._namer = Namer()  # forks: before the thread begins, and with all rights
         self._drained: list[_Drained] = []
         self._backlog = 0
         self._draining = threading.Lock()
@@ -91,6 +91,9 @@ class Session:
         self.dropped_iommu = 0
         """iommu_map and iommu_unmap calls that were not ours, counted and left in the kernel."""
         self._thread = threading.Thread(target=self._drain, name="drain", daemon=True)
+
+    def start(self) -> None:
+        """Begin to drain in a thread, which has the rights that the process has now."""
         self._thread.start()
 
     def read(self) -> list[Batch]:
@@ -129,7 +132,8 @@ class Session:
     def close(self) -> None:
         """Detach the probes and unmap the rings."""
         self._ended.set()
-        self._thread.join()
+        if self._thread.ident is not None:
+            self._thread.join()
         self._namer.close()
         self._events.close()
         self._chunks.close()

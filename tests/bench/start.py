@@ -33,6 +33,7 @@ def main(load: list[str]) -> None:
     loaded = loading.finish()
     loading.abandon()
     session = Session(loaded, native.options(1 << 20))
+    session.start()
     ready = time.monotonic()
     with subprocess.Popen(load, stdout=subprocess.DEVNULL) as process:
         while process.poll() is None:

@@ -77,6 +77,7 @@ def test_losses_are_counted_to_the_event(ring, loaded):
 
 def test_a_session_gives_batches(loaded):
     session = Session(loaded, native.options(SIZE))
+    session.start()
     native.send(100)
     batches = session.finish()
     got = [number for batch in batches for number in numbers(batch.events)]
@@ -89,6 +90,7 @@ def test_a_session_says_what_it_lost(loaded, monkeypatch):
     # A backlog that may hold nothing: the drain thread leaves the ring as it is.
     monkeypatch.setattr("dmabuf_tool.probes.session._BACKLOG_BYTES", 0)
     session = Session(loaded, native.options(SIZE))
+    session.start()
     native.send(2000)
     monkeypatch.undo()
     batches = session.finish()
