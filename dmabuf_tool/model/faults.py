@@ -110,8 +110,8 @@ def _in_ranges(
 
 def _gone(levels: LevelState, address: int, ts_ns: int, only: Context | None) -> Removed | None:
     """The range that ended after a time, or else shortly and last before it."""
-    rows = levels.removed.rows()
-    there = (rows["start"] <= address) & (address <= rows["last"]) & (rows["ts_ns"] <= ts_ns)
+    rows = levels.removed.holding(address)
+    there = rows["ts_ns"] <= ts_ns
     there &= rows["ended_ns"] + np.uint64(REMEMBERED_NS) >= ts_ns
     if only is not None:
         there &= rows["context"] == only.id

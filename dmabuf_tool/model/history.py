@@ -139,7 +139,8 @@ class History:
     def _look_at_level2(self, model: Model) -> None:
         levels = model.levels
         rows = levels.removed.since(self._removed)
-        there = (rows["start"] <= self.address) & (self.address <= rows["last"])
+        byte = np.uint64(self.address)
+        there = (rows["start"] <= byte) & (byte <= rows["last"])
         for gone in map(removed_of, rows.compress(there).tolist()):
             one = gone.range
             life = self._begin(model, levels.contexts.find(one.context), one)

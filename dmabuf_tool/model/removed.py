@@ -83,6 +83,17 @@ class Removals:
         self.flush()
         return self.since(0)
 
+    def holding(self, address: int) -> Rows:
+        """A copy of those that had an address, oldest first."""
+        self.flush()
+        size = len(self._rows)
+        rows = self._rows[: min(self.count, size)]
+        byte = np.uint64(address)
+        place = np.flatnonzero((rows["start"] <= byte) & (byte <= rows["last"]))
+        if self.count > size:
+            place = place[np.argsort((place - self._next) % size)]
+        return rows.take(place)
+
     def since(self, count: int) -> Rows:
         """What came since there were so many, as far as it is remembered."""
         fresh = min(self.count - count, len(self._rows))

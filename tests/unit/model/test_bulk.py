@@ -162,4 +162,6 @@ def test_the_last_removals_are_kept_in_order():
         removals.flush()
         assert removals.since(before)["seq"].tolist() == wanted[-40_000:]
         assert removals.rows()["seq"].tolist() == wanted[-removed.REMEMBERED :]
+        assert removals.holding(0)["seq"].tolist() == wanted[-removed.REMEMBERED :]
+        assert len(removals.holding(1)) == 0
     assert next(removals.newest(1)).range.seq == wanted[-1]
