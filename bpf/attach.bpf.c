@@ -6,11 +6,12 @@
 
 static inline int on_attach_entry(struct call *c)
 {
-	struct frame *frame = push_frame(FRAME_ATTACH, c->arg[0]);
+	bool told = false;
+	struct frame *frame = push_frame(c, FRAME_ATTACH, c->arg[0], &told);
 
 	if (!frame)
 		return 0;
-	frame->device_ptr = c->arg[1];
+	frame_device(frame, (void *)c->arg[1]);
 	frame->attachment = next_id(ID_ATTACHMENT);
 	return 0;
 }
@@ -25,16 +26,14 @@ static inline void send_buffer_name(struct dma_buf *d, struct buffer *b)
 	send_name(EV_NAME_BUFFER, b->id, 0, name);
 }
 
-static inline int on_attach_exit(struct call *c)
+static inline void send_attach(struct call *c, struct frame *frame)
 {
 	struct dma_buf *d = (void *)c->arg[0];
 	struct device *dev = (void *)c->arg[1];
 	struct dma_buf_attach_ops *ops = (void *)c->arg[2];
 	struct dma_buf_attachment *at = (void *)c->ret;
-	struct frame *frame = pop_frame(FRAME_ATTACH, c->arg[0]);
 	struct attachment fresh = {};
 	struct buffer *b = buffer_of(d);
-	u64 key = c->ret;
 	struct event *e;
 
 	if (b) {
@@ -42,18 +41,17 @@ static inline int on_attach_exit(struct call *c)
 		send_buffer_name(d, b);
 	}
 	fresh.device = describe_device(dev);
-	fresh.framed = is_framed(dev, d);
 	fresh.id = frame ? frame->attachment : next_id(ID_ATTACHMENT);
 	if (frame) {		/* not known at entry, when a dynamic attach maps */
 		frame->buffer = fresh.buffer;
 		frame->device = fresh.device;
-		send_gathered(frame);
+		send_gathered(frame, gathered_domain(frame));
 	}
-	if (!IS_ERR(at) && attachments.update(&key, &fresh))
-		count(ST_UNTRACKED, 1);
+	if (!IS_ERR(at))
+		keep_attachment(c->ret, &fresh);
 	e = begin(EV_ATTACH);
 	if (!e)
-		return 0;
+		return;
 	e->buffer = fresh.buffer;
 	e->attachment = fresh.id;
 	e->device = fresh.device;
@@ -84,17 +82,14 @@ static inline int on_attach_exit(struct call *c)
 		struct table_facts facts = { .flags = EF_IN_ATTACH };
 
 		if (!table)
-			return 0;
+			return;
 		read_table(&facts, table);
 		facts.mapping = frame && frame->mapping ? frame->mapping : next_id(ID_MAPPING);
-		key = (u64)table;
-		struct mapping in_attach = { .id = facts.mapping, .attachment = fresh.id };
-		if (mappings.update(&key, &in_attach))
-			count(ST_UNTRACKED, 1);
+		keep_mapping((u64)table, facts.mapping, fresh.id);
 		send_table(&facts, READ(table, sgl), SLOT_ATTACH);
 		e = begin(EV_MAP);
 		if (!e)
-			return 0;
+			return;
 		e->buffer = fresh.buffer;
 		e->attachment = fresh.id;
 		e->device = fresh.device;
@@ -104,6 +99,16 @@ static inline int on_attach_exit(struct call *c)
 		submit(e);
 	}
 #endif
+}
+
+static inline int on_attach_exit(struct call *c)
+{
+	struct thread *thread = thread_of(c->tid);
+	struct frame *frame = pop_frame(c, thread, FRAME_ATTACH, c->arg[0]);
+
+	if (frame || role() != SECOND)
+		send_attach(c, frame);
+	leave_thread(c->tid, thread);
 	return 0;
 }
 
@@ -112,10 +117,14 @@ static inline int on_detach_entry(struct call *c)
 	struct dma_buf *d = (void *)c->arg[0];
 	u64 key = c->arg[1];
 	struct dma_buf_attachment *at = (void *)key;
-	struct attachment *a = attachments.lookup(&key);
-	struct frame *frame;
+	bool told = false;
+	struct frame *frame = push_frame(c, FRAME_DETACH, key, &told);
+	struct attachment *a;
 	struct event *e;
 
+	if (told)
+		return 0;
+	a = attachment_of(key);
 	e = begin(EV_DETACH);
 	if (e) {
 		every_stack(e, c);
@@ -132,27 +141,28 @@ static inline int on_detach_entry(struct call *c)
 		u64 table = (u64)READ(at, sgt);
 		if (table) {
 			e->flags |= EF_IN_ATTACH;	/* the cached table is unmapped in here */
-			mappings.delete(&table);
+			drop_mapping(table);
 		}
 #endif
 		submit(e);
 	}
-	if (a && a->framed) {
-		frame = push_frame(FRAME_DETACH, key);
-		if (frame) {
-			frame->device_ptr = (u64)READ(at, dev);
-			frame->buffer = a->buffer;
-			frame->attachment = a->id;
-			frame->device = a->device;
-		}
+	if (frame)
+		frame_device(frame, LOAD(at, dev));
+	if (frame && a) {
+		frame->buffer = a->buffer;
+		frame->attachment = a->id;
+		frame->device = a->device;
 	}
-	attachments.delete(&key);
+	drop_attachment(key);
 	return 0;
 }
 
 static inline int on_detach_exit(struct call *c)
 {
-	pop_frame(FRAME_DETACH, c->arg[1]);
+	struct thread *thread = thread_of(c->tid);
+
+	pop_frame(c, thread, FRAME_DETACH, c->arg[1]);
+	leave_thread(c->tid, thread);
 	return 0;
 }
 

@@ -7,8 +7,3 @@ static inline bool exporter_pins(struct dma_buf *d)
 
 	return READ(ops, pin);
 }
-
-static inline bool is_framed(struct device *dev, struct dma_buf *d)
-{
-	return READ(dev, iommu_group) || exporter_pins(d);
-}

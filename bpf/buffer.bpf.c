@@ -131,7 +131,7 @@ static inline int send_attachment_event(struct call *c, int kind, int result)
 	 * Without CONFIG_DMABUF_MOVE_NOTIFY (up to 6.14) the core pins for every map, through the
 	 * exporter's op, and unpins for every unmap through dma_buf_unpin().
 	 */
-	if (frame_of())
+	if (frame_of(c))
 		e->flags |= EF_INSIDE;
 	submit(e);
 	return 0;

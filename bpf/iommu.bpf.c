@@ -9,13 +9,38 @@
 
 /* The frame of the dma-buf call this belongs to, if it does. An interrupt that maps for another
  * device on top of this thread is told apart by its domain. */
-static inline struct frame *frame_for(struct iommu_domain *domain)
+static inline struct frame *frame_for(struct call *c, struct iommu_domain *domain)
 {
-	struct frame *frame = frame_of();
+	struct frame *frame = frame_of(c);
 
-	if (!frame || domain_of((struct device *)frame->device_ptr) != domain)
-		return NULL;
-	return frame;
+	return frame && frame->domain_ptr == (u64)domain ? frame : NULL;
+}
+
+/*
+ * Neither inside a dma-buf call nor in a domain of a driver's own: everybody else's traffic. And
+ * what the first of two programs has told.
+ */
+static inline bool is_not_ours(struct call *c, struct frame *frame, struct iommu_domain *domain)
+{
+	u64 stamp = c->arg[1] + 1;
+
+	if (!frame) {
+		if (LOAD(domain, type) == DOMAIN_UNMANAGED)
+			return is_told(c);
+		if (role() != SECOND)
+			count(ST_DROPPED_IOMMU, 1);
+		return true;
+	}
+	if (role() == FIRST)
+		frame->iommu_stamp = stamp;
+	if (role() != SECOND)
+		return false;
+	if (frame->iommu_stamp == stamp) {
+		frame->iommu_stamp = 0;
+		return true;
+	}
+	take_over(c);
+	return false;
 }
 
 static inline void send_iommu(struct call *c, int kind, struct frame *frame, u64 done, int result)
@@ -43,29 +68,15 @@ static inline void send_iommu(struct call *c, int kind, struct frame *frame, u64
 	submit(e);
 }
 
-/* Neither inside a dma-buf call nor in a domain of a driver's own: everybody else's traffic. */
-static inline bool is_foreign(struct frame *frame, struct iommu_domain *domain)
-{
-	if (frame || READ(domain, type) == DOMAIN_UNMANAGED)
-		return false;
-	count(ST_DROPPED_IOMMU, 1);
-	return true;
-}
-
-static inline bool is_making(struct frame *frame)
-{
-	return frame->kind == FRAME_MAP || frame->kind == FRAME_ATTACH;
-}
-
 static inline int on_iommu_map_exit(struct call *c)
 {
 	struct iommu_domain *domain = (void *)c->arg[0];
-	struct frame *frame = frame_for(domain);
+	struct frame *frame = frame_for(c, domain);
 	u64 iova = c->arg[1], size = c->arg[3];
 	s32 result = c->ret;
 	u32 prot = c->arg[4];
 
-	if (is_foreign(frame, domain))
+	if (is_not_ours(c, frame, domain))
 		return 0;
 	if (!frame || result || !is_making(frame)) {
 		send_iommu(c, EV_IOMMU_MAP, frame, result ? 0 : size, result);
@@ -74,9 +85,8 @@ static inline int on_iommu_map_exit(struct call *c)
 	if (!frame->mapping)
 		frame->mapping = next_id(ID_MAPPING);
 	if (frame->iommu_calls && (frame->iova_end != iova || frame->prot != prot))
-		send_gathered(frame);
+		send_gathered(frame, gathered_domain(frame));
 	if (!frame->iommu_calls) {
-		frame->domain = domain_id(domain, ~0u);
 		frame->iova = iova;
 		frame->paddr = c->arg[2];
 		frame->prot = prot;
@@ -89,9 +99,9 @@ static inline int on_iommu_map_exit(struct call *c)
 static inline int on_iommu_unmap_exit(struct call *c)
 {
 	struct iommu_domain *domain = (void *)c->arg[0];
-	struct frame *frame = frame_for(domain);
+	struct frame *frame = frame_for(c, domain);
 
-	if (!is_foreign(frame, domain))
+	if (!is_not_ours(c, frame, domain))
 		send_iommu(c, EV_IOMMU_UNMAP, frame, c->ret, 0);
 	return 0;
 }
@@ -126,6 +136,7 @@ static inline int on_domain_alloc_exit(struct call *c)
 
 	if (!key || IS_ERR(key))
 		return 0;
+	empty_place(key);
 	domains.delete(&key);
 	see_domain((struct iommu_domain *)key, ~0u, 0);
 	return 0;
@@ -144,6 +155,7 @@ static inline int on_domain_free_entry(struct call *c)
 		e->domain = *id;
 		submit(e);
 	}
+	empty_place(key);
 	domains.delete(&key);
 	return 0;
 }
@@ -151,7 +163,7 @@ static inline int on_domain_free_entry(struct call *c)
 /* swiotlb:swiotlb_bounced (dev, dev_addr, size, ...): the device cannot reach the page. */
 static inline int on_bounce_entry(struct call *c)
 {
-	struct frame *frame = frame_of();
+	struct frame *frame = frame_of(c);
 
 	if (!frame || frame->device_ptr != c->arg[0] || !is_making(frame))
 		return 0;

@@ -9,20 +9,20 @@ static inline void see_table(struct table_facts *facts, struct dma_buf_attachmen
 			     struct sg_table *table, u32 attachment, u32 mapping)
 {
 	u64 key = (u64)table;
-	struct mapping *known = mappings.lookup(&key);
-	struct mapping fresh = { .attachment = attachment };
 
 	read_table(facts, table);
-	if (known && known->attachment == attachment && is_cached(at, table)) {
-		facts->mapping = known->id;
-		facts->flags |= EF_CACHED;
-		return;
+	if (is_cached(at, table)) {
+		struct mapping *known = mapping_of(key);
+
+		if (known && known->attachment == attachment) {
+			facts->mapping = known->id;
+			facts->flags |= EF_CACHED;
+			return;
+		}
 	}
-	fresh.id = mapping ? mapping : next_id(ID_MAPPING);
-	facts->mapping = fresh.id;
-	if (mappings.update(&key, &fresh))
-		count(ST_UNTRACKED, 1);
-	send_table(facts, READ(table, sgl), SLOT_MAP);
+	facts->mapping = mapping ? mapping : next_id(ID_MAPPING);
+	keep_mapping(key, facts->mapping, attachment);
+	send_table(facts, LOAD(table, sgl), SLOT_MAP);
 }
 
 /* An attachment that is older than the trace, seen for the first time. */
@@ -36,13 +36,9 @@ static inline struct attachment *old_attachment(struct dma_buf_attachment *at)
 	struct event *e;
 
 	fresh.device = describe_device(dev);
-	fresh.framed = is_framed(dev, d);
 	fresh.buffer = b ? b->id : 0;
 	fresh.id = next_id(ID_ATTACHMENT);
-	if (attachments.update(&key, &fresh)) {
-		count(ST_UNTRACKED, 1);
-		return NULL;
-	}
+	keep_attachment(key, &fresh);
 	e = begin(EV_ATTACH);
 	if (e) {
 		e->flags = EF_PREEXISTING;
@@ -52,56 +48,68 @@ static inline struct attachment *old_attachment(struct dma_buf_attachment *at)
 		describe_buffer(e, d);
 		submit(e);
 	}
-	return attachments.lookup(&key);
+	return attachment_of(key);
+}
+
+static inline void frame_attachment(struct frame *frame, struct attachment *a)
+{
+	if (!a)
+		return;
+	frame->buffer = a->buffer;
+	frame->attachment = a->id;
+	frame->device = a->device;
+	frame->preexisting = a->preexisting;
 }
 
 static inline int on_map_entry(struct call *c)
 {
 	struct dma_buf_attachment *at = (void *)c->arg[0];
-	struct frame *frame = push_frame(FRAME_MAP, c->arg[0]);
 	u64 key = c->arg[0];
-	struct attachment *a;
+	bool told = false;
+	struct frame *frame = push_frame(c, FRAME_MAP, key, &told);
 
 	if (!frame)
 		return 0;
-	frame->device_ptr = (u64)READ(at, dev);
-	a = attachments.lookup(&key);
-	if (a) {
-		frame->buffer = a->buffer;
-		frame->attachment = a->id;
-		frame->device = a->device;
-	}
+	frame_device(frame, LOAD(at, dev));
+	frame_attachment(frame, attachment_of(key));
 	return 0;
 }
 
-static inline int on_map_exit(struct call *c)
+/* The attachment of a map: the frame's, when its entry knew it. */
+static inline bool find_attachment(struct attachment *found, struct frame *frame,
+				   struct dma_buf_attachment *at)
+{
+	struct attachment *a;
+
+	if (frame && frame->attachment) {
+		found->buffer = frame->buffer;
+		found->id = frame->attachment;
+		found->device = frame->device;
+		found->preexisting = frame->preexisting;
+		return true;
+	}
+	a = attachment_of((u64)at);
+	if (!a)
+		a = old_attachment(at);
+	if (!a)
+		return false;
+	*found = *a;
+	return true;
+}
+
+static inline void fill_map(struct event *e, struct call *c, struct frame *frame,
+			    struct attachment *a, struct table_facts *facts)
 {
 	struct dma_buf_attachment *at = (void *)c->arg[0];
 	struct sg_table *table = (void *)c->ret;
-	struct frame *frame = pop_frame(FRAME_MAP, c->arg[0]);
-	struct table_facts facts = {};
-	u64 key = c->arg[0];
-	struct attachment *a = attachments.lookup(&key);
-	struct event *e;
 
-	if (!a) {
-		a = old_attachment(at);
-		if (!a)
-			return 0;
-	}
-	send_gathered(frame);
-	if (table && !IS_ERR(table))
-		see_table(&facts, at, table, a->id, frame ? frame->mapping : 0);
-	e = begin(EV_MAP);
-	if (!e)
-		return 0;
 	every_stack(e, c);
 	e->buffer = a->buffer;
 	e->attachment = a->id;
 	e->device = a->device;
 	if (a->preexisting)
 		e->flags |= EF_PREEXISTING;
-	e->map.size = READ(READ(at, dmabuf), size);
+	e->map.size = LOAD(LOAD(at, dmabuf), size);
 	e->map.direction = c->arg[1];
 	if (frame) {
 		e->duration_ns = e->ts_ns - frame->start_ns;
@@ -112,8 +120,56 @@ static inline int on_map_exit(struct call *c)
 		e->result = -22;	/* -EINVAL: the core never returns NULL */
 	else if (IS_ERR(table))
 		e->result = (s64)c->ret;
-	fill_table(e, &facts);
-	submit(e);
+	fill_table(e, facts);
+}
+
+static inline void send_map(struct call *c, struct frame *frame)
+{
+	struct dma_buf_attachment *at = (void *)c->arg[0];
+	struct sg_table *table = (void *)c->ret;
+	struct table_facts facts = {};
+	struct attachment a = {};
+	struct event *e, *record;
+	struct event_pair *pair;
+	u32 domain;
+
+	if (!find_attachment(&a, frame, at))
+		return;
+	if (frame && !frame->attachment) {	/* older than the trace, and seen just now */
+		frame->buffer = a.buffer;
+		frame->attachment = a.id;
+		frame->device = a.device;
+	}
+	if (table && !IS_ERR(table))
+		see_table(&facts, at, table, a.id, frame ? frame->mapping : 0);
+	domain = gathered_domain(frame);
+	if (frame && frame->iommu_calls && !frame->bounces) {
+		pair = begin_pair(EV_IOMMU_MAP, EV_MAP);
+		if (!pair)
+			return;
+		fill_iommu_map(&pair->first, frame, domain);
+		record = &pair->first;
+		e = &pair->second;
+	} else {
+		if (frame)
+			send_gathered(frame, domain);
+		record = e = begin(EV_MAP);
+		if (!e)
+			return;
+	}
+	KEEP_LOOP(e);		/* one copy of what follows */
+	fill_map(e, c, frame, &a, &facts);
+	submit(record);
+}
+
+static inline int on_map_exit(struct call *c)
+{
+	struct thread *thread = thread_of(c->tid);
+	struct frame *frame = pop_frame(c, thread, FRAME_MAP, c->arg[0]);
+
+	if (frame || role() != SECOND)
+		send_map(c, frame);
+	leave_thread(c->tid, thread);
 	return 0;
 }
 
@@ -121,14 +177,20 @@ static inline int on_unmap_entry(struct call *c)
 {
 	struct dma_buf_attachment *at = (void *)c->arg[0];
 	struct sg_table *table = (void *)c->arg[1];
-	u64 attachment_key = c->arg[0], table_key = c->arg[1];
-	struct attachment *a = attachments.lookup(&attachment_key);
-	struct mapping *m = mappings.lookup(&table_key);
-	bool cached = is_cached(at, table);
+	u64 key = c->arg[0];
+	bool told = false;
+	struct frame *frame = push_frame(c, FRAME_UNMAP, key, &told);
 	struct table_facts facts = {};
-	struct frame *frame;
+	struct attachment *a;
+	struct mapping *m;
 	struct event *e;
+	bool cached;
 
+	if (told)
+		return 0;
+	a = attachment_of(key);
+	m = mapping_of((u64)table);
+	cached = is_cached(at, table);
 	if (m)
 		facts.mapping = m->id;
 	e = begin(EV_UNMAP);
@@ -149,43 +211,48 @@ static inline int on_unmap_entry(struct call *c)
 			e->flags |= EF_UNKNOWN_TABLE;
 		if (cached)
 			e->flags |= EF_CACHED;
-		e->map.size = READ(READ(at, dmabuf), size);
+		e->map.size = LOAD(LOAD(at, dmabuf), size);
 		e->map.direction = c->arg[2];
 		read_table(&facts, table);
 		fill_table(e, &facts);
 		submit(e);
 	}
 	if (!cached && m)
-		mappings.delete(&table_key);
-	if (!cached && a && a->framed) {
-		frame = push_frame(FRAME_UNMAP, attachment_key);
-		if (frame) {
-			frame->device_ptr = (u64)READ(at, dev);
-			frame->buffer = a->buffer;
-			frame->attachment = a->id;
-			frame->device = a->device;
-			frame->mapping = facts.mapping;
-		}
-	}
+		drop_mapping((u64)table);
+	if (!frame)
+		return 0;
+	frame_device(frame, LOAD(at, dev));
+	frame_attachment(frame, a);
+	frame->mapping = facts.mapping;
 	return 0;
 }
 
 static inline int on_unmap_exit(struct call *c)
 {
-	pop_frame(FRAME_UNMAP, c->arg[0]);
+	struct thread *thread = thread_of(c->tid);
+
+	pop_frame(c, thread, FRAME_UNMAP, c->arg[0]);
+	leave_thread(c->tid, thread);
 	return 0;
 }
 
 /* The errno that an exporter may hide, and the attributes it mapped with. */
 static inline int on_dma_map_sg_exit(struct call *c)
 {
-	struct frame *frame = frame_of();
+	struct frame *frame = frame_of(c);
 	s32 entries = c->ret;
 
-	if (!frame || frame->device_ptr != c->arg[0])
+	if (!frame || frame->device_ptr != c->arg[0] || !is_making(frame))
 		return 0;
-	if (frame->kind != FRAME_MAP && frame->kind != FRAME_ATTACH)
-		return 0;
+	if (role() == SECOND) {
+		if (frame->dma_stamp) {
+			frame->dma_stamp = 0;
+			return 0;
+		}
+		take_over(c);
+	} else {
+		frame->dma_stamp = 1;
+	}
 	frame->dma_errno = entries < 0 ? entries : 0;
 	frame->dma_attrs = c->arg[4];
 	return 0;

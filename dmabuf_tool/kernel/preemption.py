@@ -3,7 +3,7 @@
 
 It decides how to hook: a BPF trampoline (fentry) runs its program preemptibly and skips it when
 another task on the same CPU was preempted inside it (prog->active in __bpf_prog_enter_recur(),
-kernel/bpf/trampoline.c), so that calls go unseen. ftrace handlers run with preemption off.
+kernel/bpf/trampoline.c), so that calls would go unseen: programs have twins there.
 """
 
 from __future__ import annotations

@@ -30,6 +30,7 @@ class _Placed:
 
     maps: dict[str, int] = field(default_factory=dict)
     programs: dict[str, int] = field(default_factory=dict)
+    twins: dict[str, tuple[str, int]] = field(default_factory=dict)
     links: list[int] = field(default_factory=list)
     ways: list[dict[str, Any]] = field(default_factory=list)
     standings: list[modules.Standing] = field(default_factory=list)
@@ -48,6 +49,7 @@ class _Placed:
             "providers": [one.to_json() for one in self.standings],
             "maps": list(new),
             "programs": list(self.programs),
+            "twins": self.twins,
         }
         return message, [*new.values(), *self.programs.values(), *self.links]
 
@@ -81,6 +83,7 @@ def attach(
             placed.programs, placed.links = _attach(
                 units, compiled, placed.maps, lambda name: (btf.function(name), 0)
             )
+            placed.twins = _twins(units)
         except _Refused as error:
             refused.add((error.way.function, error.way.method))
             for fd in placed.maps.values():
@@ -164,6 +167,7 @@ def _join(
                     compiled = None
                     continue
                 placed.programs |= added
+                placed.twins |= _twins(units)
                 placed.links += links
                 placed.ways += modules.ways_json(module, ways)
                 placed.standings.append(modules.Standing(name, modules.ATTACHED))
@@ -204,10 +208,11 @@ def _attach(
     # Returns before entries: an entry without its return would leave a frame behind.
     for program in sorted(every, key=lambda p: not p.at_return):
         try:
-            code = compiled.programs[program.name].relocated(maps)
-            fd = _load_one(program, code, types)
-            programs[program.name] = fd
-            links.append(_attach_one(program, fd))
+            for role in _SECOND_AND_FIRST if program.way.twins else (_ALONE,):
+                code = compiled.programs[program.name].relocated(maps, role)
+                fd = _load_one(program, code, types)
+                programs[_name(program, role)] = fd
+                links.append(_attach_one(program, fd))
         except bpf.LoadError as error:
             if os.environ.get("DMABUF_TOOL_DEBUG"):
                 print(f"{program.name} ({program.way.method}): {error}", file=sys.stderr)
@@ -215,6 +220,26 @@ def _attach(
                 os.close(open_fd)
             raise _Refused(program.way) from error
     return programs, links
+
+
+_ALONE: Final = 0
+_SECOND_AND_FIRST: Final = (2, 1)
+"""Roles of bpf/core.bpf.h. A trampoline runs first what was attached last: it is put at the head
+of the list (bpf_trampoline_add_prog(), kernel/bpf/trampoline.c, Linux 5.5 to 7.3)."""
+
+
+def _name(program: source.Program, role: int = _SECOND_AND_FIRST[0]) -> str:
+    return f"{program.name}~" if role == _SECOND_AND_FIRST[0] else program.name
+
+
+def _twins(units: list[source.Unit]) -> dict[str, tuple[str, int]]:
+    """By the first's name: the second's, and their number."""
+    return {
+        program.name: (_name(program), program.number)
+        for unit in units
+        for program in unit.programs
+        if program.way.twins
+    }
 
 
 def _load_one(program: source.Program, code: bytes, types: _Types) -> int:

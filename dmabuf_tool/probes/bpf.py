@@ -304,10 +304,11 @@ def attach_kprobe_multi(program: int, function: str, at_return: bool) -> int:
 
 
 _FETCH_ADD_MARK: Final = 0x7AF0
+_ROLE_MARK: Final = 0x7AF2
 
 
 def patch_fetch_add(code: bytes) -> bytes:
-    """Put atomic fetch-and-add where the source marked it (next_id() in bpf/core.bpf.h).
+    """Put atomic fetch-and-add where the source marked it (fetch_add() in bpf/core.bpf.h).
 
     The mark is a 64-bit store with a telling offset: opcode 0x7b becomes 0xdb (BPF_ATOMIC |
     BPF_DW | BPF_STX), the offset 0 and the immediate BPF_ADD | BPF_FETCH.
@@ -318,6 +319,16 @@ def patch_fetch_add(code: bytes) -> bytes:
             out[at] = 0xDB
             struct.pack_into("<hi", out, at + 2, 0, 0x01)
     return bytes(out)
+
+
+def role_places(code: bytes) -> list[int]:
+    """The instructions that load the program's role (role() in bpf/core.bpf.h), by index."""
+    mark = _ROLE_MARK.to_bytes(4, "little")
+    return [
+        at // 8
+        for at in range(0, len(code), 8)
+        if code[at] == 0xB7 and code[at + 4 : at + 8] == mark
+    ]
 
 
 def program_misses(fd: int) -> int:

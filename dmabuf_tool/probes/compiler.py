@@ -184,4 +184,4 @@ def _code(instructions: bytes, specs: dict[int, MapSpec]) -> Code:
         opcode, registers, _, value = struct.unpack_from("<BBhi", instructions, index * 8)
         if opcode == _LD_IMM64 and registers >> 4 == _PSEUDO_MAP_FD:
             maps[index] = specs[value].name
-    return Code(instructions, maps)
+    return Code(instructions, maps, bpf.role_places(instructions))

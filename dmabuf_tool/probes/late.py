@@ -120,6 +120,7 @@ class Late:
             message = {
                 "ways": [],
                 "programs": [],
+                "twins": {},
                 "maps": [],
                 "providers": [
                     {"module": one, "state": _LEFT_OUT, "why": why} for one in self._wanted

@@ -16,6 +16,7 @@ from dmabuf_tool.kernel.btf import Btf, Member
 
 # struct -> member -> C type ("{}" is where the name goes). Offsets: BTF, never a version number.
 STRUCTS: Final[dict[str, dict[str, str]]] = {
+    "task_struct": {"comm": "char {}[16]"},
     "inode": {"i_ino": "unsigned long {}"},  # u64 from 7.1; the same 8 bytes
     "file": {"f_inode": "struct inode *{}", "private_data": "void *{}"},
     "dentry": {"d_fsdata": "void *{}", "d_inode": "struct inode *{}"},

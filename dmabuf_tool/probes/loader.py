@@ -32,6 +32,8 @@ class Loaded:
     """Level-2 providers by module: how each stands (modules.Standing)."""
     maps: dict[str, int] = field(default_factory=dict)
     programs: dict[str, int] = field(default_factory=dict)
+    twins: dict[str, tuple[str, int]] = field(default_factory=dict)
+    """First programs of two: the second's name, and the index of both in the map `taken`."""
     links: list[int] = field(default_factory=list)
     has_dma_flags: bool = False
     page_struct_size: int = 64
@@ -44,6 +46,7 @@ class Loaded:
         for name in programs.keys() & self.programs.keys():
             os.close(self.programs[name])  # of a module that was unloaded and came again
         self.programs |= programs
+        self.twins |= {name: (second, at) for name, (second, at) in message["twins"].items()}
         self.links += rest
         self.ways += message["ways"]
         self.providers |= {one["module"]: one for one in message["providers"]}

@@ -27,10 +27,10 @@ def _lookup(fd: int, key: bytes, size: int) -> bytes | None:
     return None if lib.bpf_map_lookup_elem(fd, key, value) else value.raw
 
 
-def counters(fd: int, count: int) -> Sequence[int]:
+def counters(fd: int, count: int, element: int = 0) -> Sequence[int]:
     """`count` 64-bit counters in one element of a per-CPU array, summed over the CPUs."""
     cpus = possible_cpus()
-    raw = _lookup(fd, bytes(4), 8 * count * cpus)
+    raw = _lookup(fd, struct.pack("<I", element), 8 * count * cpus)
     if raw is None:
         raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()), "BPF map of counters")
     values = struct.unpack(f"<{count * cpus}Q", raw)

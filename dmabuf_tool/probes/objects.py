@@ -17,7 +17,7 @@ import hashlib
 import json
 import os
 import stat
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -25,21 +25,27 @@ from typing import Any, Final
 from dmabuf_tool import __version__
 from dmabuf_tool.probes.bpf import MapSpec
 
-_FORMAT: Final = 1
+_FORMAT: Final = 2
 _LARGEST: Final = 16 << 20
 _MOST_FILES: Final = 64
 
 
 @dataclass(frozen=True, slots=True)
 class Code:
-    """A program's instructions, 8 bytes each; `maps` names the map an instruction refers to."""
+    """A program's instructions, 8 bytes each; `maps` names the map an instruction refers to.
+
+    `roles`: the instructions that load the program's role.
+    """
 
     instructions: bytes
     maps: Mapping[int, str]
+    roles: Sequence[int] = ()
 
-    def relocated(self, fds: Mapping[str, int]) -> bytes:
-        """The instructions with the fds of these maps in them."""
+    def relocated(self, fds: Mapping[str, int], role: int = 0) -> bytes:
+        """The instructions with the fds of these maps in them, for a role (bpf/core.bpf.h)."""
         out = bytearray(self.instructions)
+        for index in self.roles:
+            out[index * 8 + 4 : index * 8 + 8] = role.to_bytes(4, "little")
         for index, name in self.maps.items():
             out[index * 8 + 4 : index * 8 + 8] = fds[name].to_bytes(4, "little")
         return bytes(out)
@@ -67,6 +73,7 @@ class Compiled:
                 name: {
                     "instructions": base64.b64encode(code.instructions).decode(),
                     "maps": {str(index): used for index, used in code.maps.items()},
+                    "roles": list(code.roles),
                 }
                 for name, code in self.programs.items()
             },
@@ -82,6 +89,7 @@ class Compiled:
             name: Code(
                 base64.b64decode(code["instructions"], validate=True),
                 {int(index): used for index, used in code["maps"].items()},
+                tuple(code["roles"]),
             )
             for name, code in value["programs"].items()
         }

@@ -21,7 +21,9 @@ class Hook:
     """One thing worth hooking. `functions` in order of preference; `lost` completes "without it".
 
     `entry` and `exit` say which handlers there are. `raw_tracepoint` is used when there is no
-    function to hook; its arguments are the handler's.
+    function to hook; its arguments are the handler's. `knows`: the handlers find out by their
+    frame whether the first of two programs has told the call; for others the program asks.
+    `returns`: whether the function returns a value.
     """
 
     name: str
@@ -32,11 +34,13 @@ class Hook:
     lost: str
     required: bool = False
     raw_tracepoint: str = ""
+    knows: bool = False
+    returns: bool = True
 
 
 HOOKS: Final = (
     Hook("export", "buffer", ("dma_buf_export",), False, True, "births of buffers"),
-    Hook("release", "buffer", ("dma_buf_release",), True, True, "ends of buffers"),
+    Hook("release", "buffer", ("dma_buf_release",), True, True, "ends of buffers", returns=False),
     # dma_buf_attach() jumps to dma_buf_dynamic_attach() in every kernel: hooked once.
     Hook(
         "attach",
@@ -46,8 +50,19 @@ HOOKS: Final = (
         True,
         "attachments",
         required=True,
+        knows=True,
     ),
-    Hook("detach", "attach", ("dma_buf_detach",), True, True, "detaches", required=True),
+    Hook(
+        "detach",
+        "attach",
+        ("dma_buf_detach",),
+        True,
+        True,
+        "detaches",
+        required=True,
+        knows=True,
+        returns=False,
+    ),
     # dma_buf_map_attachment_unlocked() (6.2) calls dma_buf_map_attachment(): counted once.
     Hook(
         "map",
@@ -57,6 +72,7 @@ HOOKS: Final = (
         True,
         "level-1 mappings and their tables",
         required=True,
+        knows=True,
     ),
     Hook(
         "unmap",
@@ -66,6 +82,8 @@ HOOKS: Final = (
         True,
         "ends of level-1 mappings",
         required=True,
+        knows=True,
+        returns=False,
     ),
     Hook("pin", "buffer", ("dma_buf_pin",), False, True, "pins"),
     Hook("unpin", "buffer", ("dma_buf_unpin",), True, False, "unpins"),
@@ -90,6 +108,7 @@ HOOKS: Final = (
         False,
         True,
         "the DMA API's own errno and attributes inside a map",
+        knows=True,
     ),
     Hook(
         "iommu_map",
@@ -99,8 +118,17 @@ HOOKS: Final = (
         False,
         True,
         "IOMMU mappings",
+        knows=True,
     ),
-    Hook("iommu_unmap", "iommu", ("__iommu_unmap",), False, True, "ends of IOMMU mappings"),
+    Hook(
+        "iommu_unmap",
+        "iommu",
+        ("__iommu_unmap",),
+        False,
+        True,
+        "ends of IOMMU mappings",
+        knows=True,
+    ),
     Hook(
         "domain_attach",
         "iommu",
@@ -144,12 +172,16 @@ HOOKS: Final = (
 
 @dataclass(frozen=True, slots=True)
 class Way:
-    """A hook as this kernel allows it. `arity` is the number of the function's arguments."""
+    """A hook as this kernel allows it. `arity` is the number of the function's arguments.
+
+    `twins`: each program is attached twice, because the kernel may skip one.
+    """
 
     hook: Hook
     method: Method
     function: str = ""
     arity: int = 0
+    twins: bool = False
 
     def to_json(self) -> dict[str, Any]:
         """The entry of the plan in a capture's header and in `doctor`."""
@@ -168,17 +200,17 @@ class Abilities:
     kprobe: bool
     raw_tracepoint: bool
     preemptible: bool = False
-    """Kernel code can be preempted: fentry programs may then be skipped (kernel/preemption.py)."""
+    """Kernel code can be preempted: fentry programs may then be skipped (kernel/preemption.py),
+    and have twins."""
 
     def methods(self) -> list[Method]:
         """Ways to hook a function, the best first.
 
-        fentry costs least; kprobe_multi loses nothing to preemption; a kretprobe has a limited
-        number of calls under way, ten or twice the CPUs, and what is beyond goes unseen.
+        fentry costs least, also with twins where the kernel is preemptible; kprobe_multi loses
+        nothing to preemption; a kretprobe has a limited number of calls under way, ten or twice
+        the CPUs, and what is beyond goes unseen.
         """
         order: tuple[Method, ...] = ("fentry", "kprobe_multi", "kprobe")
-        if self.preemptible:
-            order = ("kprobe_multi", "fentry", "kprobe")
         return [method for method in order if getattr(self, method)]
 
     def to_json(self) -> dict[str, bool]:
@@ -213,7 +245,8 @@ def _way(
         count = arity(function)
         for method in abilities.methods():
             if count is not None and (function, method) not in refused:
-                return Way(hook, method, function, count)
+                twins = method == "fentry" and abilities.preemptible
+                return Way(hook, method, function, count, twins)
     tracepoint = hook.raw_tracepoint
     if (
         tracepoint

@@ -14,6 +14,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
@@ -177,8 +178,11 @@ class Session:
     def _calls_lost(self) -> int:
         """Calls whose entry or return went unseen, since the probes were attached."""
         _, _, _, calls, _ = maps.counters(self._loaded.maps["stats"], _COUNTERS)
-        # A skipped run of a program is a call that was not seen.
-        return calls + sum(bpf.program_misses(fd) for fd in self._loaded.programs.values())
+        misses = {name: bpf.program_misses(fd) for name, fd in self._loaded.programs.items()}
+        taken = self._loaded.maps.get("taken", -1)
+        return calls + lost_calls(
+            misses, self._loaded.twins, lambda number: maps.counters(taken, 1, number)[0]
+        )
 
     def _ask(self, events: Events) -> set[int]:
         """Send stacks seen for the first time to be named; returns their keys."""
@@ -216,6 +220,26 @@ class Session:
         if not self._flags_known:
             segments["dma_flags"] = 0  # padding, up to 6.2 without P2PDMA
         return segments
+
+
+def lost_calls(
+    misses: dict[str, int],
+    twins: Mapping[str, tuple[str, int]],
+    taken: Callable[[int], int],
+) -> int:
+    """Calls that no program saw, by the runs the kernel skipped of each.
+
+    A skipped run of a program without a twin is a call that was not seen. Of two, the second tells
+    what the first was skipped for (`taken`, to be asked after the misses were read: a call that is
+    being told must not look lost), unless it is skipped as well.
+    """
+    alone = dict(misses)
+    lost = 0
+    for first, (second, number) in twins.items():
+        skipped, both = alone.pop(first), alone.pop(second)
+        if skipped and both:
+            lost += max(0, min(skipped - taken(number), both))
+    return lost + sum(alone.values())
 
 
 def _join(parts: list[_Drained]) -> _Drained:

@@ -26,6 +26,10 @@ SG_BLOCK: Final = 128
 SG_MAX_SINGLE_ALLOC, include/linux/scatterlist.h: PAGE_SIZE / sizeof(struct scatterlist)."""
 
 
+PROGRAMS: Final = 512
+"""As many programs at most: two for each of 256 ways."""
+
+
 @dataclass(frozen=True, slots=True)
 class Options:
     """What is compiled in. Ring sizes are in bytes, a power of two and whole pages."""
@@ -48,6 +52,7 @@ class Options:
             "CHUNK_BYTES": self.page_size,
             "SG_CHAIN": 1,
             "BPF_RB_NO_WAKEUP": 1,
+            "PROGRAMS": PROGRAMS,
         }
         if self.stacks:
             result["STACKS_EVERYWHERE"] = 1
@@ -61,21 +66,23 @@ class Program:
     name: str
     way: Way
     at_return: bool
+    number: int = 0
+    """Unique over all units, below PROGRAMS."""
 
 
 _FENTRY = """
 int {name}(u64 *ctx)
 {{
-	struct call c = {{ .ctx = ctx }};
+	struct call c = {{ .ctx = ctx, .program = {number}, .tid = bpf_get_current_pid_tgid() }};
 {loads}
-	return {handler}(&c);
+	return {told}{handler}(&c);
 }}
 """
 
 _KPROBE_ENTRY = """
 int {name}(struct pt_regs *ctx)
 {{
-	struct call c = {{ .ctx = ctx }};
+	struct call c = {{ .ctx = ctx, .tid = bpf_get_current_pid_tgid() }};
 
 	c.arg[0] = PT_REGS_PARM1(ctx);
 	c.arg[1] = PT_REGS_PARM2(ctx);
@@ -89,7 +96,7 @@ int {name}(struct pt_regs *ctx)
 _KPROBE_RETURN = """
 int {name}(struct pt_regs *ctx)
 {{
-	struct call c = {{ .ctx = ctx }};
+	struct call c = {{ .ctx = ctx, .tid = bpf_get_current_pid_tgid() }};
 
 	if (!restore_call({number}, &c))
 		return 0;
@@ -109,27 +116,37 @@ def _loads(count: int, ret: int | None = None) -> str:
 def _programs_of(number: int, way: Way) -> list[tuple[Program, str]]:
     hook = way.hook
     entry, leave = f"on_{hook.name}_entry", f"on_{hook.name}_exit"
+    first, last = 2 * number, 2 * number + 1
+    told = "is_told(&c) ? 0 : " if way.twins and not hook.knows else ""
     result = []
     if way.method in ("fentry", "raw_tracepoint"):
         count = way.arity if way.method == "fentry" else 3
         if hook.entry:
             name = f"{hook.name}_entry"
-            text = _FENTRY.format(name=name, handler=entry, loads=_loads(count))
-            result.append((Program(name, way, False), text))
+            text = _FENTRY.format(
+                name=name, handler=entry, loads=_loads(count), number=first, told=told
+            )
+            result.append((Program(name, way, False, first), text))
         if hook.exit:
             name = f"{hook.name}_exit"
-            text = _FENTRY.format(name=name, handler=leave, loads=_loads(count, count))
-            result.append((Program(name, way, True), text))
+            text = _FENTRY.format(
+                name=name,
+                handler=leave,
+                loads=_loads(count, count if hook.returns else None),
+                number=last,
+                told=told,
+            )
+            result.append((Program(name, way, True, last), text))
     elif way.method in KPROBES:
         calls = [f"\tsave_call({number}, &c);"] if hook.exit else []
         calls.append(f"\treturn {entry}(&c);" if hook.entry else "\treturn 0;")
         name = f"{hook.name}_entry"
         text = _KPROBE_ENTRY.format(name=name, body="\n".join(calls))
-        result.append((Program(name, way, False), text))
+        result.append((Program(name, way, False, first), text))
         if hook.exit:
             name = f"{hook.name}_exit"
             text = _KPROBE_RETURN.format(name=name, number=number, handler=leave)
-            result.append((Program(name, way, True), text))
+            result.append((Program(name, way, True, last), text))
     return result
 
 
@@ -151,7 +168,7 @@ SUBJECTS: Final[dict[str, tuple[str, ...]]] = {
 """The files of a subject, beyond those that every subject is built on; any other subject is a
 level-2 provider's."""
 
-_COMMON: Final = ("core.bpf.h", "frames.bpf.h", "objects.bpf.h")
+_COMMON: Final = ("core.bpf.h", "objects.bpf.h", "frames.bpf.h")
 
 UNITS: Final = (("map", "buffer"), ("attach", "iommu"))
 """Subjects compiled together: two texts, of about the same length, for two processors."""
@@ -199,6 +216,8 @@ def compose(
 def _unit(ways: dict[Way, int], layout: str, options: Options) -> Unit:
     """One text. `ways` have numbers that are unique over all units: they key saved calls."""
     parts = [f"#define {name} {value}\n" for name, value in options.defines().items()]
+    if all(way.method in ("fentry", "raw_tracepoint") for way in ways):
+        parts.append("#define TYPED_ARGUMENTS\n")
     parts.append(layout)
     files = ["events.h", *_COMMON]
     if any(way.method in KPROBES for way in ways):

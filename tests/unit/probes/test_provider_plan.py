@@ -126,7 +126,7 @@ def test_what_a_trace_says_of_providers():
     loaded = Loaded()
     loaded.take(
         {
-            "maps": [], "programs": [], "ways": [],
+            "maps": [], "programs": [], "twins": {}, "ways": [],
             "providers": [
                 {"module": "i915", "state": "attached", "why": ""},
                 {"module": "xe", "state": "waiting", "why": ""},
