@@ -78,7 +78,7 @@ static inline void send_attach(struct call *c, struct frame *frame)
 	 * inside attach; no map call follows before the importer's own, which gets this table.
 	 */
 	if (!IS_ERR(at)) {
-		struct sg_table *table = READ(at, sgt);
+		struct sg_table *table = LOAD(at, sgt);
 		struct table_facts facts = { .flags = EF_IN_ATTACH };
 
 		if (!table)
