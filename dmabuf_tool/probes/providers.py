@@ -72,6 +72,8 @@ PROVIDERS: Final = (
         ),
         {
             **_OBJECT,
+            "drm_device": {"dev": "struct device *{}", "driver": "struct drm_driver *{}"},
+            "drm_driver": {"name": "const char *{}"},
             "drm_gpuvm": {
                 "name": "const char *{}",
                 "drm": "struct drm_device *{}",

@@ -64,6 +64,11 @@ def test_numbers_of_providers_are_the_models():
         assert NAMES[int(number)].removeprefix("drm_") == name.lower()
 
 
+def test_msm_is_known_by_its_letters():
+    (found,) = re.findall(r"#define NAME_MSM (0x[0-9a-f]+)", source.bpf_file("gpuvm.bpf.c"))
+    assert int(found, 16).to_bytes(4, "little") == b"msm\0"
+
+
 def test_no_constants_to_copy_from():
     """bcc does not relocate data: a struct with initialisers other than zero is read from 0."""
     for one in PROVIDERS:
