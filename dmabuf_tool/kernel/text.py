@@ -62,6 +62,11 @@ def pad(text: str, cells: int, *, right: bool = False) -> str:
     return fill + text if right else text + fill
 
 
+def many(number: int, one: str, more: str = "") -> str:
+    """Write a number with its noun: "1 mapping", "2 mappings"; `more` where "s" is not enough."""
+    return f"{number} {one if number == 1 else more or f'{one}s'}"
+
+
 def size(number: int) -> str:
     """Write a number of bytes as hands write it: 4096 -> "4.0 KiB", 31 -> "31 B"."""
     value = float(number)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from dmabuf_tool.rules.base import OnLoss, Rule, Severity, Threshold, Told
 from dmabuf_tool.rules.two_levels import MS, context_name, person, sized, subject_of
+from dmabuf_tool.rules.wording import many
 
 if TYPE_CHECKING:
     from dmabuf_tool.model.contexts import Context
@@ -59,7 +60,7 @@ def _tell(model: Model, context: Context, ranges: list[Range], exited: int) -> t
     buffers = {one.buffer for one in ranges}
     since = (model.last_ns - exited) / 1e9
     return Told(
-        f"{context_name(context)} still maps {sized(total)} of {len(buffers)} buffers "
+        f"{context_name(context)} still maps {sized(total)} of {many(len(buffers), 'buffer')} "
         f"{since:.1f} s after {person(model, context.tgid)} exited",
         {
             "ranges": len(ranges),

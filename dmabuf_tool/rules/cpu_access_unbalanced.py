@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from dmabuf_tool.rules.base import OnLoss, Rule, Severity, Told
 from dmabuf_tool.rules.summaries import judge_buffers
+from dmabuf_tool.rules.wording import many
 
 if TYPE_CHECKING:
     import numpy as np
@@ -44,10 +45,10 @@ def _judge(buffer: Buffer, counts: np.void) -> tuple[float, Told] | None:
     open_ones = int(counts["cpu_begins"])
     if not open_ones:
         return None
-    what = "ends" if open_ones > 0 else "begins"
+    missing = many(abs(open_ones), "end" if open_ones > 0 else "begin")
     return float(abs(open_ones)), Told(
-        f"released after {int(counts['cpu_accesses'])} CPU accesses with {abs(open_ones)} {what} "
-        f"missing; exporter {buffer.exporter or 'unknown'}",
+        f"released after {many(int(counts['cpu_accesses']), 'CPU access', 'CPU accesses')} with "
+        f"{missing} missing; exporter {buffer.exporter or 'unknown'}",
         {
             "cpu_accesses": int(counts["cpu_accesses"]),
             "begins_less_ends": open_ones,

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from dmabuf_tool.model.hazards import What
 from dmabuf_tool.rules.base import Rule, Severity, Told
 from dmabuf_tool.rules.two_levels import context_name, facts, hand_in, hexed, number, sized
+from dmabuf_tool.rules.wording import many
 
 if TYPE_CHECKING:
     from dmabuf_tool.model.hazards import Hazard
@@ -45,8 +46,9 @@ def _tell(model: Model, fact: Hazard) -> Told:
     old = model.levels.contexts.find(number(numbers["old_domain"]))
     device = model.registry.devices.get(fact.device)
     name = device.name if device is not None else str(fact.device)
+    mappings = many(number(numbers["mappings"]), "mapping")
     return Told(
-        f"{numbers['mappings']} mappings ({sized(numbers['bytes'])}) of {name} died when it went "
+        f"{mappings} ({sized(numbers['bytes'])}) of {name} died when it went "
         f"from {context_name(old)} to {context_name(fact.context)}; the largest at "
         f"{hexed(numbers['dma_address'])}",
         numbers,

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from dmabuf_tool.rules.base import Rule, Severity, Told
 from dmabuf_tool.rules.summaries import living
-from dmabuf_tool.rules.wording import size
+from dmabuf_tool.rules.wording import many, size
 
 if TYPE_CHECKING:
     import numpy as np
@@ -57,7 +57,7 @@ def _tell(model: Model, row: np.void, site: Site) -> Told:
     total = sum(held.values())
     return Told(
         f"{site.exporter or 'exporter'} has no memory for {size(int(row['size']))}; "
-        f"{size(total)} in {len(buffers)} buffers are held: {names}",
+        f"{size(total)} held in {many(len(buffers), 'buffer')}: {names}",
         {
             "size": int(row["size"]),
             "held_bytes": total,

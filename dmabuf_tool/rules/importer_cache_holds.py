@@ -7,7 +7,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from dmabuf_tool.rules.base import OnLoss, Rule, Severity, Threshold, Told
-from dmabuf_tool.rules.wording import exporter, importer, size
+from dmabuf_tool.rules.wording import exporter, importer, many, size
 
 if TYPE_CHECKING:
     from dmabuf_tool.model.model import Model
@@ -70,7 +70,8 @@ def _tell(found: Findings, attachments: list[Attachment]) -> tuple[Told, Subject
     held = sum(one.buffer.size for one in attachments if one.buffer)
     comm = found.model.processes.comm(worst.tgid) or "process"
     told = Told(
-        f"{len(attachments)} buffers ({size(held)}) attached by {importer(worst.site)} for {comm} "
+        f"{many(len(attachments), 'buffer')} ({size(held)}) attached by {importer(worst.site)} for "
+        f"{comm} "
         f"(pid {worst.tgid}), held by no process, idle; exporter {exporter(worst.site)}",
         {
             "kept_buffers": len(attachments),

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from dmabuf_tool.model.matching import PAGES
 from dmabuf_tool.rules.base import Rule, Severity
 from dmabuf_tool.rules.two_levels import Used, context_name, hand_in_usage, sized
+from dmabuf_tool.rules.wording import many
 
 if TYPE_CHECKING:
     from dmabuf_tool.model.contexts import Context
@@ -40,7 +41,7 @@ def check_state(model: Model, found: Findings) -> None:
 
 def _words(context: Context, usage: Usage, source: int) -> str:
     return (
-        f"{usage.count} ranges ({sized(usage.bytes)}) in {context_name(context)} are fed from "
+        f"{many(usage.count, 'range')} ({sized(usage.bytes)}) in {context_name(context)} fed from "
         "pages, level 1 is bypassed"
         + (f"; {usage.pageless} of tables without pages" if usage.pageless else "")
     )

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from dmabuf_tool.model.matching import SOURCES
 from dmabuf_tool.rules.base import Rule, Severity
 from dmabuf_tool.rules.two_levels import Used, context_name, hand_in_usage, sized
+from dmabuf_tool.rules.wording import many
 
 if TYPE_CHECKING:
     from dmabuf_tool.model.contexts import Context
@@ -38,7 +39,8 @@ def check_state(model: Model, found: Findings) -> None:
 
 def _words(context: Context, usage: Usage, source: int) -> str:
     return (
-        f"{usage.count} ranges of {len(usage.buffers)} buffers ({sized(usage.bytes)}) mapped in "
+        f"{many(usage.count, 'range')} of {many(len(usage.buffers), 'buffer')} "
+        f"({sized(usage.bytes)}) mapped in "
         f"{context_name(context)} from {SOURCES[source]}"
     )
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from dmabuf_tool.model.hazards import What
 from dmabuf_tool.rules.base import Rule, Severity, Told
 from dmabuf_tool.rules.two_levels import context_name, facts, hand_in, hexed, number, sized
+from dmabuf_tool.rules.wording import many
 
 if TYPE_CHECKING:
     from dmabuf_tool.model.hazards import Hazard
@@ -39,8 +40,9 @@ def check(step: Step, found: Findings) -> None:
 
 def _tell(model: Model, fact: Hazard) -> Told:
     numbers = fact.numbers
+    ranges = many(number(numbers["ranges"]), "range")
     return Told(
-        f"{numbers['ranges']} ranges ({sized(numbers['bytes'])}) in {context_name(fact.context)} "
+        f"{ranges} ({sized(numbers['bytes'])}) in {context_name(fact.context)} "
         f"outlived their buffer, the first at {hexed(numbers['address'])}",
         numbers,
     )

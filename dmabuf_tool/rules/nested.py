@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from dmabuf_tool.model.matching import DMA
 from dmabuf_tool.rules.base import Rule, Severity
 from dmabuf_tool.rules.two_levels import Used, context_name, hand_in_usage, sized
+from dmabuf_tool.rules.wording import many
 
 if TYPE_CHECKING:
     from dmabuf_tool.model.contexts import Context
@@ -39,8 +40,8 @@ def check_state(model: Model, found: Findings) -> None:
 
 def _words(context: Context, usage: Usage, source: int) -> str:
     return (
-        f"{usage.nested} ranges ({sized(usage.nested_bytes)}) in {context_name(context)} map "
-        "addresses that level 1 translates again"
+        f"{many(usage.nested, 'range')} ({sized(usage.nested_bytes)}) in {context_name(context)} "
+        f"{'maps' if usage.nested == 1 else 'map'} addresses that level 1 translates again"
     )
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from dmabuf_tool.model.constraints import Source
 from dmabuf_tool.rules.base import Rule, Severity, Told
-from dmabuf_tool.rules.wording import exporter, importer, size
+from dmabuf_tool.rules.wording import exporter, importer, many, size
 
 if TYPE_CHECKING:
     import numpy as np
@@ -51,7 +51,7 @@ def _tell(row: np.void, site: Site) -> Told:
     entries, runs = int(row["entries"]), int(row["runs"])
     limit = site.effective.max_segment_size
     return Told(
-        f"{entries} entries in {runs} run{'' if runs == 1 else 's'}: segments are joined up to "
+        f"{entries} entries in {many(runs, 'run')}: segments are joined up to "
         f"{size(limit)}, the default; exporter {exporter(site)}, importer {importer(site)}",
         {
             "entries": entries,

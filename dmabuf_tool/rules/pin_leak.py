@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from dmabuf_tool.rules.base import OnLoss, Rule, Severity, Threshold, Told
 from dmabuf_tool.rules.summaries import ended_attachments, judge_attachments
-from dmabuf_tool.rules.wording import exporter, importer
+from dmabuf_tool.rules.wording import exporter, importer, many
 
 if TYPE_CHECKING:
     import numpy as np
@@ -66,7 +66,7 @@ def check_state(model: Model, found: Findings) -> None:
 def _tell_detach(attachment: Attachment, row: np.void, found: Findings) -> Told:
     site, pins = attachment.site, int(row["pins"])
     return Told(
-        f"detached with {pins} pin{'' if pins == 1 else 's'} left; exporter {exporter(site)}, "
+        f"detached with {many(pins, 'pin')} left; exporter {exporter(site)}, "
         f"importer {importer(site)}",
         {"pins": pins},
     )

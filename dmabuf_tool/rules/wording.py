@@ -5,12 +5,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from dmabuf_tool.kernel.text import size
+from dmabuf_tool.kernel.text import many, size
 
 if TYPE_CHECKING:
     from dmabuf_tool.model.objects import Site
 
-__all__ = ["exporter", "importer", "size"]
+__all__ = ["exporter", "importer", "many", "size"]
 
 
 def importer(site: Site) -> str:
