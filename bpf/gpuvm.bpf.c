@@ -24,7 +24,7 @@ static inline void of_gpuvm(struct about *a, struct drm_gpuvm *vm)
 }
 
 /* A provider that tells all objects is in TELL_ALL (model/contexts.py); msm does not. */
-static inline bool is_told(struct about *a, struct drm_gem_object *obj)
+static inline bool tells(struct about *a, struct drm_gem_object *obj)
 {
 	return a->provider == PROVIDER_GPUVM || is_dma_buf(obj);
 }
@@ -38,7 +38,7 @@ static inline int on_gpuva_insert_exit(struct call *c)
 	u32 context;
 
 	of_gpuvm(&a, (void *)c->arg[0]);
-	if (!is_told(&a, obj))
+	if (!tells(&a, obj))
 		return 0;
 	context = vm_id(&a);
 	e = begin_range(EV_LEVEL2_MAP, context, a.provider, READ(va, va_addr), READ(va, va_range));
@@ -64,7 +64,7 @@ static inline int on_gpuva_remove_entry(struct call *c)
 	if (!known)
 		return 0;
 	of_gpuvm(&a, (void *)key);
-	if (!is_told(&a, obj))
+	if (!tells(&a, obj))
 		return 0;
 	e = begin_range(EV_LEVEL2_UNMAP, known->id, a.provider, READ(va, va_addr),
 			READ(va, va_range));

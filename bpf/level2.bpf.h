@@ -142,10 +142,10 @@ static inline bool is_dma_buf(struct drm_gem_object *obj)
 static inline void of_object(struct event *e, struct drm_gem_object *obj)
 {
 	struct dma_buf_attachment *at = READ(obj, import_attach);
-	u64 key = (u64)at;
+	u64 key;
 
 	if (at) {
-		struct attachment *a = attachments.lookup(&key);
+		struct attachment *a = attachment_of((u64)at);
 
 		if (a) {
 			e->buffer = a->buffer;

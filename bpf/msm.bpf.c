@@ -19,8 +19,7 @@ static inline void of_msm(struct about *a, struct msm_mmu *mmu)
 static inline int on_msm_map_exit(struct call *c)
 {
 	struct about a = old_vm();
-	u64 key = c->arg[2];
-	struct mapping *m = mappings.lookup(&key);
+	struct mapping *m = mapping_of(c->arg[2]);
 	struct event *e;
 	u32 context;
 

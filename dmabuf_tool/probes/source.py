@@ -163,6 +163,7 @@ SUBJECTS: Final[dict[str, tuple[str, ...]]] = {
     "buffer": ("buffer.bpf.c",),
     "attach": ("attachment.bpf.h", "table.bpf.h", "attach.bpf.c"),
     "map": ("attachment.bpf.h", "table.bpf.h", "map.bpf.c"),
+    "msm": ("table.bpf.h", "level2.bpf.h", "msm.bpf.c"),
     "iommu": ("iommu.bpf.c",),
 }
 """The files of a subject, beyond those that every subject is built on; any other subject is a

@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 WORKLOADS = Path("/project/tests/lab/workloads")
-LOOP = [sys.executable, str(WORKLOADS / "map_loop.py"), "--pairs", "200", "--rounds", "5"]
+LOOP = [sys.executable, str(WORKLOADS / "map_loop.py"), "--pairs", "40", "--rounds", "5"]
 MAP, UNMAP = "dma_buf_map_attachment", "dma_buf_unmap_attachment"
 ENABLED = Path("/sys/kernel/tracing/enabled_functions")
 COUNTING = f"fentry:{MAP} {{ @m = count(); }} fentry:{UNMAP} {{ @u = count(); }}"
