@@ -190,7 +190,7 @@ def dashboard(snapshot: Snapshot, columns: int, lines: int) -> RenderableType:
         (snapshot.findings, findings, "none so far"),
         (snapshot.devices, _DEVICES, "none attached so far"),
         (snapshot.levels, _levels(snapshot.levels), "nothing mapped now"),
-        (snapshot.buffers, _BUFFERS, "none seen so far"),
+        (snapshot.buffers, _BUFFERS, "none now"),
     ]
     # A section takes a blank line and its head; on a low terminal the last ones are left out.
     room = lines - len(top)
