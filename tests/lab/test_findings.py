@@ -84,6 +84,13 @@ def test_nothing_is_wrong_with_a_healthy_run(guest):
     assert wrong == []
 
 
+def one_of(findings, id):
+    """The one with an id; all are shown where it is missing."""
+    found = [one for one in findings if one["id"] == id]
+    assert len(found) == 1, json.dumps(findings, indent=1)
+    return found[0]
+
+
 def test_scattered_buffers_do_not_suit_a_contiguous_importer(guest):
     account = guest.json("contiguous.account")
     assert account["unexpected"] == [] and not account["memory_above_4g"]
@@ -95,8 +102,7 @@ def test_scattered_buffers_do_not_suit_a_contiguous_importer(guest):
     found = final(guest["contiguous"])
     for source in sources:
         mine = [f for f in found if f["buffer"] and f["buffer"]["exporter"] == exporters[source]]
-        contiguity = next(f for f in mine if f["id"] == "not-contiguous")
-        refusal = next(f for f in mine if f["id"] == "map-refused")
+        contiguity, refusal = (one_of(mine, id) for id in ("not-contiguous", "map-refused"))
         assert contiguity["severity"] == refusal["severity"] == "error"
         assert contiguity["device"]["driver"] == "vivid"
         assert contiguity["process"]["comm"] == "python3"
@@ -107,6 +113,7 @@ def test_scattered_buffers_do_not_suit_a_contiguous_importer(guest):
         assert 4096 <= evidence["longest_run"] < needed
         assert refusal["evidence"]["size"] == needed
         assert refusal["evidence"]["longest_run"] == evidence["longest_run"]
+        assert refusal["evidence"]["proof"] == "the unmap's caller"
     # The contiguous buffer of the other vivid was taken: nothing wrong is said of it.
     own = [f for f in found if f["buffer"] and f["buffer"]["exporter"] not in exporters.values()]
     assert [f for f in own if f["severity"] != "info"] == []

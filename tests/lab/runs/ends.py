@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import signal
@@ -59,13 +60,23 @@ def killed() -> Result:
 
 
 def full_disk() -> Result:
-    """A capture on a disk too small for it, and events on stdout to the end."""
+    """A disk that somebody else fills while it takes a capture; events on stdout to the end."""
     SMALL.mkdir(exist_ok=True)
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=48k", "small", str(SMALL)], check=True)
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4m", "small", str(SMALL)], check=True)
     capture = SMALL / "full.dmabuf"
-    command = workload("random_ops.py", "--operations", "2500", "--seed", "3")
-    tracer = Tracer("full", "-o", str(capture), "--format", "json", "--", *command)
-    result = tracer.end()
+    tracer = Tracer("full", "-o", str(capture), "--format", "json").ready()
+    header = capture.stat().st_size
+    endless = workload("random_ops.py", "--operations", "1000000")
+    with subprocess.Popen(endless, stdout=subprocess.DEVNULL, start_new_session=True) as load:
+        tracer.wait(lambda: capture.stat().st_size > header + 2000, "events in the capture")
+        with contextlib.suppress(OSError), (SMALL / "somebody").open("wb", 0) as file:
+            while True:
+                file.write(bytes(1 << 12))
+        tracer.wait(lambda: "No space left" in tracer.said(), "word of the full disk")
+        shown = tracer.shown()
+        tracer.wait(lambda: tracer.shown() > shown, "events after it")
+        os.killpg(load.pid, signal.SIGKILL)  # its workers too
+    result = tracer.interrupt().end()
     shutil.copy(capture, SHARE / "full.dmabuf")
     subprocess.run(["umount", str(SMALL)], check=True)
     result["stdout"] = result["stdout"][-20000:]  # the last lines tell

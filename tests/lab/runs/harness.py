@@ -83,6 +83,10 @@ class Tracer:
         """What it wrote to stderr so far."""
         return self._err.read_text()
 
+    def shown(self) -> int:
+        """Bytes it wrote to stdout so far."""
+        return self._out.stat().st_size
+
     def ready(self) -> Tracer:
         """Wait until it traces."""
         self.wait(lambda: "tracing dma-bufs" in self.said(), "tracing")
