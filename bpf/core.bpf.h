@@ -231,9 +231,15 @@ static inline void send_name(int kind, u32 buffer, u32 device, const char *name)
 	submit(e);
 }
 
+/*
+ * The id of a stack is its place by hash, and -EEXIST where another has the place: without the
+ * innermost frame, which is dma-buf's or BPF's own, it has another.
+ */
 static inline int kernel_stack(struct call *c)
 {
-	return stacks.get_stackid(c->ctx, 0);
+	int id = stacks.get_stackid(c->ctx, 0);
+
+	return id == -17 ? stacks.get_stackid(c->ctx, 1) : id;
 }
 
 static inline void every_stack(struct event *e, struct call *c)

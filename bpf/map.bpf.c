@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * Level-1 mappings: the sg_table that map hands out, its end, and the errno that the DMA API gave
- * inside. An unmap is told at entry, before its addresses can be given to somebody else.
+ * inside. An unmap is told at entry, before its addresses can be given to somebody else, and an
+ * attachment's first one with its call stack: an importer that refuses a table unmaps it in the
+ * function that mapped it.
  */
 
 /* Find out what a table is: the exporter's cached one, seen before, or a new mapping to send. */
@@ -197,6 +199,10 @@ static inline int on_unmap_entry(struct call *c)
 	if (e) {
 		every_stack(e, c);
 		if (a) {
+			if (!a->unmapped) {
+				a->unmapped = 1;
+				e->stack = kernel_stack(c);
+			}
 			e->buffer = a->buffer;
 			e->attachment = a->id;
 			e->device = a->device;

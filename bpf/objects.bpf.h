@@ -14,7 +14,8 @@ struct attachment {
 	u32 id;
 	u32 buffer;
 	u32 device;
-	u32 preexisting;
+	u16 preexisting;
+	u16 unmapped;		/* at least once: that one's caller was told */
 };
 
 BPF_TABLE("hash", u64, struct buffer, buffers, 65536);

@@ -296,6 +296,11 @@ class Tracer:
             else "nothing lost"
         )
         say(f"{self._events} events in {seconds:.1f} s, {lost}")
+        if self._session.nameless:
+            say(
+                f"{self._session.nameless} call stacks got no names: who imports there, and what"
+                " that needs, is unknown"
+            )
         if self._request.output is not None and self._writer is not None:
             size = self._request.output.stat().st_size
             say(f"{size:,} bytes in {self._request.output}; now:")

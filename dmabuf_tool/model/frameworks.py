@@ -19,6 +19,11 @@ class Importer:
     function: str
     module: str
 
+    @property
+    def source_function(self) -> str:
+        """Its name in the source: compilers move error paths into a part of its own (.cold)."""
+        return self.function.partition(".")[0]
+
     def __str__(self) -> str:
         return f"{self.function} [{self.module}]" if self.module else self.function
 
@@ -29,6 +34,8 @@ class Framework:
 
     Attributes:
         contiguous: the table must be one DMA-contiguous run.
+        refuses_in: the function that maps a table and, if it is not one run, unmaps it at once;
+            a table that was taken is unmapped by another.
         pages: the importer reads struct page from the table.
         vmap_only: it never maps, it uses dma_buf_vmap.
         proof: file and function of the kernel that show it.
@@ -39,12 +46,16 @@ class Framework:
     prefixes: tuple[str, ...] = ()
     drivers: tuple[str, ...] = ()
     contiguous: bool = False
+    refuses_in: str = ""
     pages: bool = False
     vmap_only: bool = False
     proof: str = ""
 
 
 UNKNOWN: Final = Framework("unknown")
+
+NAMELESS: Final = "?"
+"""A frame that is in no known function (probes/namer.py)."""
 
 # Drivers on the DRM DMA (CMA) helpers: attach comes from drm_gem_prime_import_dev, so the
 # driver's name decides (DRM_GEM_DMA_DRIVER_OPS or drm_gem_dma_prime_import_sg_table).
@@ -82,6 +93,7 @@ FRAMEWORKS: Final = (
         modules=("videobuf2_dma_contig",),
         prefixes=("vb2_dc_",),
         contiguous=True,
+        refuses_in="vb2_dc_map_dmabuf",
         proof="drivers/media/common/videobuf2/videobuf2-dma-contig.c, vb2_dc_map_dmabuf(): "
         "'contiguous chunk is too small', -EFAULT",
     ),
@@ -106,6 +118,7 @@ FRAMEWORKS: Final = (
         prefixes=("drm_gem_dma_", "drm_gem_cma_"),
         drivers=_DRM_DMA_DRIVERS,
         contiguous=True,
+        refuses_in="drm_gem_prime_import_dev",
         proof="drivers/gpu/drm/drm_gem_dma_helper.c, drm_gem_dma_prime_import_sg_table(): "
         "drm_prime_get_contiguous_size() < size gives -EINVAL",
     ),
@@ -114,6 +127,7 @@ FRAMEWORKS: Final = (
         modules=("amdxdna",),
         prefixes=("amdxdna_",),
         contiguous=True,
+        refuses_in="amdxdna_gem_prime_import",
         proof="drivers/accel/amdxdna/amdxdna_gem.c, amdxdna_gem_prime_import() checks "
         "drm_prime_get_contiguous_size()",
     ),
@@ -182,9 +196,11 @@ def _frame(text: str) -> Importer:
 
 
 def importer_of(frames: tuple[str, ...]) -> Importer | None:
-    """The first caller that is neither BPF's nor dma-buf's; None if the stack has none."""
+    """The first caller that is neither BPF's nor dma-buf's; None if it is not named."""
     for text in frames:
         frame = _frame(text)
+        if frame.function == NAMELESS:
+            return None
         if not frame.function.startswith(_OURS) and not frame.function.startswith("0x"):
             return frame
     return None

@@ -71,6 +71,7 @@ MAPPING: Final = np.dtype(
         ("end_tid", "<u4"),
         ("end_ns", "<u8"),
         ("end_seq", "<u8"),
+        ("end_stack", "<i4"),  # of the attachment's first unmap, if it was this one; -1: not known
         ("synced", "?"),  # CPU access to the buffer between begin and end
         ("mixed", "?"),  # a mapping of a device of the other coherency began and ended in it
     ]
@@ -128,7 +129,7 @@ class Mappings:
             self.untracked += len(fresh) - room
             fresh = fresh[:room]
         self.live.add(fresh)
-        self._share(maps, unmaps["mapping"][cached])
+        self._share(maps, unmaps.compress(cached))
         if len(detaches.ids):
             parts.append(self._detach(detaches))
         if not parts:
@@ -187,6 +188,7 @@ class Mappings:
         rows["end_tid"] = unmaps["tid"]
         rows["end_ns"] = unmaps["ts_ns"]
         rows["end_seq"] = seq
+        rows["end_stack"] = unmaps["stack"]
         rows["users"] = 0
         gone = at_live[known & is_live]
         left = np.ones(len(fresh), np.bool_)
@@ -195,13 +197,18 @@ class Mappings:
         self.live.remove(gone)
         return rows, fresh
 
-    def _share(self, maps: Rows, unmapped: NDArray[np.uint32]) -> None:
-        """Count the users of cached tables."""
+    def _share(self, maps: Rows, unmaps: Events) -> None:
+        """Count the users of cached tables, and keep where the first one was given back."""
         shared = maps["id"][(maps["result"] == 0) & ((maps["flags"] & Flag.CACHED) != 0)]
-        for ids, step in ((shared, 1), (unmapped, -1)):
+        for ids, step in ((shared, 1), (unmaps["mapping"], -1)):
             if len(ids):
                 position = self.live.find(ids)
                 np.add.at(self.live.rows["users"], position[position >= 0], step)
+        first = unmaps.compress(unmaps["stack"] >= 0)
+        if len(first):
+            position = self.live.find(first["mapping"])
+            known = position >= 0
+            self.live.rows["end_stack"][position[known]] = first["stack"][known]
 
     def _detach(self, detaches: Detaches) -> Rows:
         """End what still lives of detached attachments."""

@@ -187,6 +187,7 @@ class Model:
         rows["id"] = maps["mapping"]
         rows["direction"] = np.minimum(maps["direction"], 255)
         rows["seq"] = seq[index]
+        rows["end_stack"] = -1
         self._join_attachments(rows)
         if len(tables):
             new = (maps["result"] == 0) & (maps["copied"] != 0) & (rows["id"] != 0)

@@ -127,6 +127,10 @@ class Registry:
                 self._stacks[key] = frames
                 self._importers[key] = importer_of(frames)
 
+    def caller(self, stack: int) -> Importer | None:
+        """Who called into dma-buf in a call stack; None if it was not taken or not named."""
+        return self._importers.get(stack)
+
     def apply(self, events: Events, seq: NDArray[np.uint64]) -> Changes:
         """Take the rare events of a batch, in order. `seq` (n,) are their sequence numbers."""
         changes = Changes()

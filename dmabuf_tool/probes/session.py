@@ -91,6 +91,8 @@ class Session:
         self.ways = loaded.ways
         self.dropped_iommu = 0
         """iommu_map and iommu_unmap calls that were not ours, counted and left in the kernel."""
+        self.nameless = 0
+        """Call stacks whose names did not come: who imports there is unknown."""
         self._thread = threading.Thread(target=self._drain, name="drain", daemon=True)
 
     def start(self) -> None:
@@ -205,6 +207,7 @@ class Session:
             if late:
                 mine = waiting.unnamed
             if mine:
+                self.nameless += len(mine - answers.keys())
                 stacks = {key: answers.get(key, ("?",)) for key in mine}
                 waiting.batch = replace(waiting.batch, stacks={**waiting.batch.stacks, **stacks})
                 waiting.unnamed -= mine

@@ -9,7 +9,7 @@ import numpy as np
 
 from dmabuf_tool.rules.base import Rule, Severity, Told
 from dmabuf_tool.rules.refusals import TRANSIENT, Refusal, map_reason, negative
-from dmabuf_tool.rules.undone import one_run, refused_in, refused_now
+from dmabuf_tool.rules.undone import one_run, proof, refused_in, refused_now
 from dmabuf_tool.rules.wording import exporter, importer, size
 
 if TYPE_CHECKING:
@@ -106,6 +106,7 @@ def _tell_undone(row: np.void, site: Site) -> Told:
             "first_run": int(row["first_run"]),
             "runs": int(row["runs"]),
             "undone_after_ns": int(row["end_ns"]) - int(row["ts_ns"]),
+            "proof": proof(row),
         },
         "Allocate from a contiguous (CMA) heap, switch the IOMMU on for this device, or let it "
         "export the buffer.",

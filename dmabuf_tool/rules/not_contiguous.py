@@ -26,9 +26,10 @@ RULE = Rule(
     title="the importer needs one contiguous run and got several",
     holds="The importer's framework takes one DMA-contiguous run (seen in the call stack of the "
     "attach, or by the driver), the run that the table begins with is shorter than the buffer, "
-    "and the importer took the table back: the thread that mapped it ended it within 2 s, with no "
-    "CPU access and no second-level mapping meanwhile, and the attachment never kept another. "
-    "Where a user configured max_segment_count = 1: at the map.",
+    "and the importer took the table back: the function that maps and checks it unmapped it (seen "
+    "in the call stack of the attachment's first unmap). Where that is not known: the thread that "
+    "mapped it ended it within 2 s, with no CPU access and no second-level mapping meanwhile, and "
+    "the attachment never kept another. Where a user configured max_segment_count = 1: at the map.",
     why="The import fails: the importer compares the first run with the size it needs and "
     "returns -EFAULT (vb2-dma-contig) or -EINVAL (DRM DMA helpers). An importer that does not "
     "check uses memory that is not the buffer's.",

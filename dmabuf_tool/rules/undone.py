@@ -47,3 +47,8 @@ def inferred_one_run(rows: Rows, model: Model) -> NDArray[np.bool_]:
 def short_runs(step: Step) -> NDArray[np.bool_]:
     """Which of `step.maps` are for an importer of one run and begin with less."""
     return one_run(step.maps, step.model) & misfits(step.maps, step.model.registry)
+
+
+def proof(row: np.void) -> str:
+    """What shows that a row of `refused_in` or `refused_now` was refused."""
+    return "the unmap's caller" if row["end_stack"] >= 0 else "unmapped at once and unused"

@@ -168,18 +168,10 @@ class Trace:
         """An attach, refused if `result` is -errno. DEVICE goes ahead, as from the probes."""
         attachment = Attachment(self._id("attachment"), buffer, device)
         self.limits(device)
-        frames = stack or (
-            "bpf_prog_0123456789abcdef_exit+0x2d",
-            "dma_buf_dynamic_attach+0x1a0",
-            importer.replace(" [", "+0x5c [") if " [" in importer else importer + "+0x5c",
-        )
-        if frames not in self._stack_keys:
-            self._stack_keys[frames] = len(self._stack_keys) + 1
-            self._stacks[self._stack_keys[frames]] = (len(self._events), frames)
+        frames = stack or _called_by(importer, "dma_buf_dynamic_attach")
         self._buf(
             Kind.ATTACH, buffer, buffer=buffer.id, attachment=attachment.id, device=device.id,
-            flags=int(flags), result=result, stack=self._stack_keys[frames],
-            duration_ns=duration_ns,
+            flags=int(flags), result=result, stack=self._stack(frames), duration_ns=duration_ns,
         )  # fmt: skip
         return attachment
 
@@ -264,10 +256,13 @@ class Trace:
 
     def unmap(
         self, mapping: Mapping, *, flags: int = 0, by: Attachment | None = None,
-        direction: int | None = None,
+        direction: int | None = None, caller: str = "",
     ) -> None:  # fmt: skip
+        """The probes take the call stack of an attachment's first: give its `caller`."""
+        frames = _called_by(caller, "dma_buf_unmap_attachment")
         self._map(
             Kind.UNMAP, mapping, by=by, flags=int(flags),
+            stack=self._stack(frames) if caller else -1,
             direction=mapping.direction if direction is None else direction,
         )  # fmt: skip
 
@@ -356,6 +351,12 @@ class Trace:
         self._ids[of] = self._ids.get(of, 0) + 1
         return self._ids[of]
 
+    def _stack(self, frames: tuple[str, ...]) -> int:
+        if frames not in self._stack_keys:
+            self._stack_keys[frames] = len(self._stack_keys) + 1
+            self._stacks[self._stack_keys[frames]] = (len(self._events), frames)
+        return self._stack_keys[frames]
+
     def _buf(self, kind: Kind, of: Buffer, **fields: Any) -> None:
         exporter = of.exporter.encode()
         self.event(kind, size=of.size, ino=of.ino, exporter=exporter, **fields)
@@ -378,6 +379,12 @@ def _of(attachment: Attachment) -> dict[str, int]:
         "buffer": attachment.buffer.id,
         "device": attachment.device.id,
     }
+
+
+def _called_by(caller: str, callee: str) -> tuple[str, ...]:
+    """Frames as the kernel's, of "function" or "function [module]"."""
+    name, space, module = caller.partition(" ")
+    return ("bpf_prog_0123456789abcdef_exit+0x2d", f"{callee}+0x1a0", f"{name}+0x5c{space}{module}")
 
 
 def segments(entries: Entries) -> np.ndarray:

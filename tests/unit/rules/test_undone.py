@@ -12,6 +12,7 @@ from dmabuf_tool.model.configured import Configured
 from dmabuf_tool.model.undone import UNDONE_NS
 from dmabuf_tool.rules.base import Severity
 from dmabuf_tool.rules.engine import Engine
+from dmabuf_tool.schema import Flag
 
 MS = 1_000_000
 TABLE = runs(4096, 4096, 4096)
@@ -96,6 +97,45 @@ def test_what_comes_between_map_and_unmap(
         one.trace.run_as(100, "app").detach(one.attachment)
     assert one.refused() is refused
     assert one.refused(tuple(range(len(one.trace)))) is refused
+
+
+REFUSES = "vb2_dc_map_dmabuf [videobuf2_dma_contig]"
+COLD = "vb2_dc_map_dmabuf.cold [videobuf2_dma_contig]"
+ENDS = "vb2_dc_unmap_dmabuf [videobuf2_dma_contig]"
+
+
+@pytest.mark.parametrize("cached", [False, True])
+@pytest.mark.parametrize(
+    ("caller", "between", "refused"),
+    [
+        (REFUSES, nothing, True),
+        (COLD, nothing, True),
+        (REFUSES, too_late, True),  # a serial console is slow to take the complaint
+        (REFUSES, cpu_access, True),  # another process's
+        (ENDS, nothing, False),
+        ("?", nothing, True),
+        ("?", too_late, False),
+    ],
+)
+def test_who_unmaps_proves_it(
+    caller: str, between: Callable[[Import, Mapping], None], refused: bool, cached: bool
+) -> None:
+    one = Import(one_run=True)
+    mapping = one.map()
+    between(one, mapping)
+    if cached:
+        one.trace.unmap(mapping, flags=Flag.CACHED, caller=caller)
+        one.trace.detach(one.attachment, flags=Flag.IN_ATTACH)
+    else:
+        one.trace.unmap(mapping, caller=caller)
+    assert one.refused() is refused
+    assert one.refused(tuple(range(len(one.trace)))) is refused
+
+
+def test_a_driver_of_no_known_framework_is_judged_by_time() -> None:
+    one = Import(one_run=False)
+    one.trace.unmap(one.map(), caller="edu_unmap [edu]")
+    assert one.refused()
 
 
 @pytest.mark.parametrize("one_run", [True, False])
