@@ -24,7 +24,7 @@ import numpy as np
 from dmabuf_tool.capture.header import Header
 from dmabuf_tool.capture.writer import CaptureFull, CaptureWriter
 from dmabuf_tool.errors import ToolError
-from dmabuf_tool.kernel import devices, iommu, machine, privileges
+from dmabuf_tool.kernel import devices, heap, iommu, machine, privileges
 from dmabuf_tool.live import Request, StopSignals, abandon_stdout, say
 from dmabuf_tool.probes import late
 from dmabuf_tool.probes.loader import Loaded
@@ -246,6 +246,7 @@ class Tracer:
         self._record(CaptureWriter.tick)
         if self._audience:
             self._audience.tick(self._events, self._notes)
+        heap.give_back()
 
     def _look_for_modules(self) -> None:
         """Providers of level 2 whose modules came; the capture keeps what was attached when."""

@@ -2,8 +2,9 @@
 """BPF ring buffers read through mmap and numpy: a whole window at once, no callback an event.
 
 Layout (Documentation/bpf/ringbuf.rst, kernel/bpf/ringbuf.c): a consumer page, a producer page,
-then the data, mapped twice in a row so that no record is ever split. Each record has an 8-byte
-header, a 32-bit length with a busy and a discard bit, and is padded to 8 bytes.
+then the data, twice in a row, of which we map the first: the second would be counted as memory
+once more, and what goes on at the start is joined by a copy. Each record has an 8-byte header, a
+32-bit length with a busy and a discard bit, and is padded to 8 bytes.
 
 Memory order: the producer publishes a length with a full barrier; what is read after a length
 must not be read before it. x86 keeps loads in order by itself. Elsewhere a lock is let go and
@@ -57,20 +58,27 @@ class Ring:
             fd, page, mmap.MAP_SHARED, mmap.PROT_READ | mmap.PROT_WRITE, offset=0
         )
         self._producer_map = mmap.mmap(
-            fd, page + 2 * size, mmap.MAP_SHARED, mmap.PROT_READ, offset=page
+            fd, page + size, mmap.MAP_SHARED, mmap.PROT_READ, offset=page
         )
         self._consumer = np.frombuffer(self._consumer_map, np.uint64, 1)
         self._producer = np.frombuffer(self._producer_map, np.uint64, 1)
-        self.data: NDArray[np.uint8] = np.frombuffer(self._producer_map, np.uint8, offset=page)
+        self._data: NDArray[np.uint8] = np.frombuffer(self._producer_map, np.uint8, offset=page)
         self.size = size
         self.fence = _Fence()
 
     def window(self) -> tuple[int, int]:
-        """Where the unread bytes start in `data`, and how many there are."""
+        """Where the unread bytes start in the ring, and how many there are."""
         consumed = int(self._consumer[0])
         produced = int(self._producer[0])
         self.fence()
         return consumed & self._mask, produced - consumed
+
+    def bytes(self, start: int, count: int) -> NDArray[np.uint8]:
+        """The bytes from `start` on as they are now: a copy where they go round the end."""
+        rest = start + count - self.size
+        if rest <= 0:
+            return self._data[start : start + count]
+        return np.concatenate((self._data[start:], self._data[:rest]))
 
     def release(self, count: int) -> None:
         """Give `count` bytes back to the producers; all reads of them are done."""
@@ -79,7 +87,7 @@ class Ring:
 
     def close(self) -> None:
         """Unmap; arrays that were handed out are copies and stay."""
-        del self._consumer, self._producer, self.data
+        del self._consumer, self._producer, self._data
         self._consumer_map.close()
         self._producer_map.close()
 
@@ -93,7 +101,7 @@ class EventRing(Ring):
         count = available // RECORD.itemsize
         if not count:
             return np.empty(0, EVENT)
-        records = self.data[start : start + count * RECORD.itemsize].view(RECORD)
+        records = self.bytes(start, count * RECORD.itemsize).view(RECORD)
         unfinished = np.flatnonzero(records["length"] & _BUSY)
         if len(unfinished):
             count = int(unfinished[0])
@@ -101,7 +109,8 @@ class EventRing(Ring):
                 return np.empty(0, EVENT)
         self.fence()
         # As 64-bit words: a strided copy of structured records is seven times slower.
-        words = records[:count].view(np.uint64).reshape(count, -1)[:, _HEADER // 8 :]
+        window = self.bytes(start, count * RECORD.itemsize)
+        words = window.view(np.uint64).reshape(count, -1)[:, _HEADER // 8 :]
         events: Events = words.copy().view(EVENT).reshape(count)
         self.release(count * RECORD.itemsize)
         return events
@@ -118,10 +127,10 @@ class ChunkRing(Ring):
         start, available = self.window()
         if not available:
             return np.empty(0, TABLE), np.empty((0, 4), np.uint64)
-        lengths = self.data[start : start + available].view(np.uint32)[::2]
+        lengths = self.bytes(start, available).view(np.uint32)[::2]
         places, taken = self._walk(lengths, available)
         self.fence()
-        words = self.data[start : start + taken].copy().view(np.uint64)
+        words = self.bytes(start, taken).copy().view(np.uint64)
         self.release(taken)
         return _split(words, np.array(places, np.int64))
 

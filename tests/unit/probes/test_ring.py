@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Reading rings laid out by hand: unfinished and discarded records, the wrap, chunks of any length.
 
-A file stands for the map: a consumer page, a producer page, the data twice.
+A file stands for the map: a consumer page, a producer page, the data.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ class Kernel:
 
     def __init__(self, path):
         self._file = open(path, "w+b")  # noqa: SIM115 (lives as long as the mapping)
-        self._file.truncate(2 * PAGE + 2 * SIZE)
+        self._file.truncate(2 * PAGE + SIZE)
         self.fd = self._file.fileno()
         self._map = mmap.mmap(self.fd, 0)
         self.position = 0
@@ -36,18 +36,15 @@ class Kernel:
         data = struct.pack("<II", (length or len(body)) | bits, 0) + body
         data += b"\0" * (-len(data) % 8)
         for number, byte in enumerate(data):
-            at = (place + number) % SIZE
-            for copy in (0, SIZE):
-                self._map[2 * PAGE + copy + at] = byte
+            self._map[2 * PAGE + (place + number) % SIZE] = byte
         self.position += len(data)
         self._map[PAGE : PAGE + 8] = struct.pack("<Q", self.position)
         return place
 
     def finish(self, place, length, bits=0):
         """Set the length of a record that was busy."""
-        for copy in (0, SIZE):
-            at = 2 * PAGE + copy + place % SIZE
-            self._map[at : at + 4] = struct.pack("<I", length | bits)
+        at = 2 * PAGE + place % SIZE
+        self._map[at : at + 4] = struct.pack("<I", length | bits)
 
     @property
     def consumed(self):
