@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 _SEVERITIES = ["info", "warning", "error"]
 FINDINGS_STATUS = 3
 WIDTH = 98
-"""Cells of a line in a pipe, as of report_text."""
+"""Cells of a line in a pipe, as of render/report_cells.py."""
 
 
 @click.command("report")
@@ -178,16 +178,16 @@ def read(
 
 
 def _write(document: dict[str, Any], by: tuple[str, ...]) -> None:
-    from dmabuf_tool.render import report_text, table
+    from dmabuf_tool.render import report_cells, report_text, table
 
-    width = report_text.WIDTH
+    width = report_cells.WIDTH
     if sys.stdout.isatty():
         width = os.get_terminal_size().columns or width
     parts = report_text.report(document, by, width)
     if is_plain():
         for part in parts:
             if isinstance(part, table.Table):
-                sys.stdout.write(table.text(part, min(width, report_text.WIDTH)))
+                sys.stdout.write(table.text(part, min(width, report_cells.WIDTH)))
             else:
                 sys.stdout.write(part.text + "\n")
         return

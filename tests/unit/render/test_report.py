@@ -20,8 +20,9 @@ from dmabuf_tool.capture.writer import CaptureWriter
 from dmabuf_tool.cli import report as verb
 from dmabuf_tool.errors import UsageError
 from dmabuf_tool.kernel.text import safe, width
+from dmabuf_tool.render.report_cells import WIDTH
 from dmabuf_tool.render.report_keys import DOCUMENT_KEYS, PARTS
-from dmabuf_tool.render.report_text import BY, WIDTH
+from dmabuf_tool.render.report_tables import BY
 from dmabuf_tool.schema import DomainType, Flag, Losses
 
 HEADER = Header(
