@@ -175,12 +175,11 @@ def a_page_too_much(stage: Stage, bad: bool) -> Evidence:
     }
 
 
-@scene("A", "coherency-mix", "warning", where="aarch64")
-def mixed_maps(stage: Stage, bad: bool) -> Evidence:
-    """A coherent device maps while a non-coherent one has it mapped; nobody syncs, or both do."""
+def mixed(stage: Stage, bad: bool, first: int, second: int) -> Evidence:
+    """`second`, which is coherent, maps while `first`, which is not, has the buffer mapped; only
+    in the near miss the CPU syncs."""
     fd = stage.export()
-    deaf = stage.driver.attach(fd, stage.platform())
-    sharp = stage.driver.attach(fd, stage.platform(flags=F.COHERENT))
+    deaf, sharp = stage.driver.attach(fd, first), stage.driver.attach(fd, second)
     m = stage.driver.map(deaf)
     stage.driver.unmap(stage.driver.map(sharp).nr)
     if not bad:
@@ -188,6 +187,12 @@ def mixed_maps(stage: Stage, bad: bool) -> Evidence:
         stage.driver.cpu_end(fd)
     stage.driver.unmap(m.nr)
     return {"size": 16 * PAGE, "synced": False}
+
+
+@scene("A", "coherency-mix", "warning", where="aarch64")
+def mixed_maps(stage: Stage, bad: bool) -> Evidence:
+    """A coherent device maps while a non-coherent one has it mapped; nobody syncs, or both do."""
+    return mixed(stage, bad, stage.platform(), stage.platform(flags=F.COHERENT))
 
 
 @scene("A", "coherency-mix", "info", where="aarch64")
@@ -204,15 +209,7 @@ def mixed_by_configuration(stage: Stage, bad: bool) -> Evidence:
     """As on arm64, with one device configured to be non-coherent."""
     first, second = stage.platform(), stage.platform()
     stage.constraints = f'[[device]]\nname = "{stage.name(first)}"\ncoherent = false\n'
-    fd = stage.export()
-    deaf, sharp = stage.driver.attach(fd, first), stage.driver.attach(fd, second)
-    m = stage.driver.map(deaf)
-    stage.driver.unmap(stage.driver.map(sharp).nr)
-    if not bad:
-        stage.driver.cpu_begin(fd)
-        stage.driver.cpu_end(fd)
-    stage.driver.unmap(m.nr)
-    return {"size": 16 * PAGE, "synced": False}
+    return mixed(stage, bad, first, second)
 
 
 def vivid_takes(stage: Stage, bad: bool) -> int:
