@@ -11,6 +11,7 @@
     alignment = 4096
     address_limit = "4G"        # addresses below it
     coherent = false
+    pages = true                # its driver reads struct page from tables
 
 The first table that fits a device holds. Sizes are powers of two where masks are made of them.
 """
@@ -148,5 +149,6 @@ _FIELDS: Final[dict[str, tuple[str, Callable[[object, str], int | bool]]]] = {
     "alignment": ("min_align_mask", _mask),
     "address_limit": ("address_limit", _limit),
     "coherent": ("coherent", _truth),
+    "pages": ("pages", _truth),
 }
 """Key -> field of Configured, and how it is read."""

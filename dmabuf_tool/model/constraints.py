@@ -74,6 +74,7 @@ class Configured:
     min_align_mask: int | None = None
     address_limit: int | None = None
     coherent: bool | None = None
+    pages: bool | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +82,8 @@ class Effective:
     """The limits in force for an attachment.
 
     `address_limit` and `segment_boundary_mask` are NO_LIMIT where there is none,
-    `max_segment_count` is 0. `contiguous` means the importer takes one DMA-contiguous run only.
+    `max_segment_count` is 0. `contiguous` means the importer takes one DMA-contiguous run only,
+    `pages` that it reads struct page from tables.
     """
 
     address_limit: int
@@ -96,6 +98,8 @@ class Effective:
     count_source: Source
     coherent: bool
     coherent_source: Source
+    pages: bool
+    pages_source: Source
 
     @property
     def contiguous(self) -> bool:
@@ -122,12 +126,14 @@ def effective(
     align = (limits.min_align_mask, Source.DECLARED if limits.min_align_mask else Source.DEFAULT)
     count = (1, Source.INFERRED) if framework.contiguous else (0, Source.NONE)
     coherent = (int(limits.coherent), Source.DECLARED)
+    pages = (1, Source.INFERRED) if framework.pages else (0, Source.NONE)
     address = _user(address, user.address_limit)
     size = _user(size, user.max_segment_size)
     boundary = _user(boundary, user.segment_boundary_mask)
     align = _user(align, user.min_align_mask)
     count = _user(count, user.max_segment_count)
     coherent = _user(coherent, user.coherent)
+    pages = _user(pages, user.pages)
     return Effective(
         address_limit=address[0],
         address_source=address[1],
@@ -141,6 +147,8 @@ def effective(
         count_source=count[1],
         coherent=bool(coherent[0]),
         coherent_source=coherent[1],
+        pages=bool(pages[0]),
+        pages_source=pages[1],
     )
 
 
@@ -184,7 +192,7 @@ EFFECTIVE: Final = np.dtype(
 """The part of `Effective` that rules compare with scatterlists, a row a site."""
 
 
-def effective_row(value: Effective, limits: Limits, framework: Framework) -> tuple[Any, ...]:
+def effective_row(value: Effective, limits: Limits) -> tuple[Any, ...]:
     """One `EFFECTIVE` row."""
     return (
         value.address_limit,
@@ -197,5 +205,5 @@ def effective_row(value: Effective, limits: Limits, framework: Framework) -> tup
         int(value.count_source),
         value.coherent,
         limits.translated,
-        framework.pages,
+        value.pages,
     )

@@ -43,6 +43,8 @@ _FREE: Final = Effective(
     Source.NONE,
     True,
     Source.NONE,
+    False,
+    Source.NONE,
 )
 
 Configure = Callable[[Device], Configured | None]
@@ -59,7 +61,7 @@ class Sites:
         self._aligned: list[Site] = []
         self._known: dict[tuple[Limits, Importer | None, str, int], Site] = {}
         self._rows: Rows = np.zeros(16, EFFECTIVE)
-        self._rows[0] = effective_row(_FREE, unknown.limits, UNKNOWN)
+        self._rows[0] = effective_row(_FREE, unknown.limits)
         self.domains: NDArray[np.uint32] = np.zeros(16, np.uint32)
         """The device's IOMMU domain as of the attach, indexed by site."""
         self.untracked = 0
@@ -101,7 +103,7 @@ class Sites:
         if len(self._sites) == len(self._rows):
             self._rows = np.concatenate([self._rows, np.zeros(len(self._rows), EFFECTIVE)])
             self.domains = np.concatenate([self.domains, np.zeros(len(self.domains), np.uint32)])
-        self._rows[len(self._sites)] = effective_row(value, limits, framework)
+        self._rows[len(self._sites)] = effective_row(value, limits)
         self.domains[len(self._sites)] = limits.domain
         self._sites.append(site)
         if value.align_source is Source.CONFIGURED:

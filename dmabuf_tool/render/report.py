@@ -157,6 +157,7 @@ def limits_object(force: Effective) -> dict[str, Any]:
         "min_align_mask": (force.min_align_mask, force.align_source),
         "max_segment_count": (force.max_segment_count, force.count_source),
         "coherent": (force.coherent, force.coherent_source),
+        "pages": (force.pages, force.pages_source),
     }
     return {
         name: {"value": value, "source": str(source)}

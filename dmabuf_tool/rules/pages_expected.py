@@ -21,7 +21,8 @@ RULE = Rule(
     severity=Severity.ERROR,
     title="a table without pages reached an importer that uses pages",
     holds="No entry of the table has a page (orig_nents is 0, or all pages are NULL), and the "
-    "importer's framework reads pages from tables.",
+    "importer's framework reads pages from tables, or a user configured that it does (pages = "
+    "true).",
     why="The importer maps nothing, or follows a null pointer. Device memory has no pages, and "
     "debug kernels (DMABUF_DEBUG) hide them on purpose.",
     source="drivers/dma-buf/dma-buf.c (mangle_sg_table() up to 6.18, a copy without pages after); "
@@ -53,6 +54,7 @@ def _tell(row: np.void, site: Site) -> Told:
             "orig_nents": int(row["orig_nents"]),
             "pageless": int(row["pageless"]),
             "size": int(row["size"]),
-            "proof": site.framework.proof,
+            "source": str(site.effective.pages_source),
+            "proof": site.framework.proof or None,
         },
     )

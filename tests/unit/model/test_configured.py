@@ -8,7 +8,7 @@ import pytest
 from dmabuf_tool.errors import UsageError
 from dmabuf_tool.model.configured import load_constraints
 from dmabuf_tool.model.constraints import Configured, Limits, Source, effective
-from dmabuf_tool.model.frameworks import UNKNOWN
+from dmabuf_tool.model.frameworks import FRAMEWORKS, UNKNOWN
 from dmabuf_tool.model.objects import Device
 
 GOOD = """
@@ -21,6 +21,7 @@ boundary = 0x10000
 alignment = "4KiB"
 address_limit = "4G"
 coherent = false
+pages = true
 
 [[device]]
 driver = "rga"
@@ -39,7 +40,7 @@ def test_first_table_that_fits(tmp_path: Path) -> None:
     assert callable(file)
     assert file(Device(1, "fe800000.rga", "rga")) == Configured(
         max_segment_count=4, max_segment_size=65536, segment_boundary_mask=0xFFFF,
-        min_align_mask=4095, address_limit=0xFFFF_FFFF, coherent=False,
+        min_align_mask=4095, address_limit=0xFFFF_FFFF, coherent=False, pages=True,
     )  # fmt: skip
     assert file(Device(1, "ff", "rga")) == Configured(max_segment_count=9)
     assert file(Device(1, "fe800000.rga", "other")) is None
@@ -50,6 +51,15 @@ def test_configured_wins_and_says_so() -> None:
     force = effective(limits, UNKNOWN, Configured(max_segment_size=4096, address_limit=1 << 20))
     assert (force.max_segment_size, force.segment_size_source) == (4096, Source.CONFIGURED)
     assert (force.address_limit, force.address_source) == (1 << 20, Source.CONFIGURED)
+    assert (force.pages, force.pages_source) == (False, Source.NONE)
+
+
+def test_pages_inferred_or_configured() -> None:
+    msm = next(one for one in FRAMEWORKS if one.name == "msm")
+    force = effective(Limits(1), msm)
+    assert (force.pages, force.pages_source) == (True, Source.INFERRED)
+    force = effective(Limits(1), msm, Configured(pages=False))
+    assert (force.pages, force.pages_source) == (False, Source.CONFIGURED)
 
 
 @pytest.mark.parametrize(
