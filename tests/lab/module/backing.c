@@ -26,11 +26,13 @@ void lab_backing_put(struct lab_backing *k)
 
 /*
  * One run of n pages, physically contiguous. With a gap, twice as much is taken and the second
- * half given back, so that no two runs ever lie next to each other.
+ * half given back, so that no two runs ever lie next to each other. Memory comes aligned to its
+ * power of two; a run that is not to be leaves out the first pages, as many as `skip`.
  */
-static int backing_run(struct lab_backing *k, unsigned int n, bool gap, gfp_t gfp)
+static int backing_run(struct lab_backing *k, unsigned int n, bool gap, unsigned int skip,
+		       gfp_t gfp)
 {
-	unsigned int order = order_base_2(n) + (gap ? 1 : 0);
+	unsigned int order = order_base_2(n + skip) + (gap ? 1 : 0);
 	struct page *page;
 	unsigned int i;
 
@@ -41,7 +43,7 @@ static int backing_run(struct lab_backing *k, unsigned int n, bool gap, gfp_t gf
 		return -ENOMEM;
 	split_page(page, order);
 	for (i = 0; i < 1u << order; i++) {
-		if (i < n)
+		if (i >= skip && i < skip + n)
 			k->pages[k->npages++] = page + i;
 		else
 			__free_page(page + i);
@@ -64,7 +66,7 @@ struct lab_backing *lab_backing_alloc(u64 size, u32 run_pages, u32 flags)
 	while (!ret && k->npages < npages) {
 		unsigned int n = min(k->run_pages, npages - k->npages);
 
-		ret = backing_run(k, n, run_pages, gfp);
+		ret = backing_run(k, n, run_pages, flags & LAB_F_UNALIGNED ? 1 : 0, gfp);
 		k->nruns++;
 	}
 	if (ret) {

@@ -12,6 +12,7 @@
 static struct lab_buf *buf_create(const struct lab_req *q)
 {
 	struct lab_buf *b = kzalloc(sizeof(*b), GFP_KERNEL);
+	int ret;
 
 	if (!b)
 		return ERR_PTR(-ENOMEM);
@@ -28,12 +29,30 @@ static struct lab_buf *buf_create(const struct lab_req *q)
 	b->run_pages = q->run_pages;
 	b->backing = lab_backing_alloc(q->size, q->run_pages, q->flags);
 	if (IS_ERR(b->backing)) {
-		struct lab_backing *k = b->backing;
-
-		kfree(b);
-		return ERR_CAST(k);
+		ret = PTR_ERR(b->backing);
+		goto free;
 	}
-	return b;
+	if (!(q->flags & LAB_F_P2P))
+		return b;
+	b->provider = lab_dev_get(q->device);
+	if (b->provider && b->provider->kind == LAB_KIND_EDU)
+		return b;
+	ret = -ENODEV;
+	if (b->provider)
+		lab_dev_put(b->provider);
+	lab_backing_put(b->backing);
+free:
+	kfree(b);
+	return ERR_PTR(ret);
+}
+
+/* The device stays, even unplugged, until its buffers are released. */
+void lab_buf_free(struct lab_buf *b)
+{
+	if (b->provider)
+		lab_dev_put(b->provider);
+	lab_backing_put(b->backing);
+	kfree(b);
 }
 
 static bool export_args_ok(const struct lab_req *q)
@@ -89,8 +108,7 @@ int lab_export(struct lab_req *q)
 		dma_buf_put(dmabuf);
 	return q->fd < 0 ? q->fd : 0;
 free:
-	lab_backing_put(b->backing);
-	kfree(b);
+	lab_buf_free(b);
 	return ret;
 }
 

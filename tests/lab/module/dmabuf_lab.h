@@ -26,7 +26,8 @@ enum lab_op {
 	LAB_OP_PLATFORM = 2,	/* mask_bits, max_seg, boundary, min_align, limit, flags -> device */
 	LAB_OP_PLATFORM_DESTROY = 3,	/* device; -EBUSY while something uses it */
 
-	LAB_OP_EXPORT = 10,	/* size, run_pages, shape, fail_*, delay_ms, flags -> fd, ino */
+	LAB_OP_EXPORT = 10,	/* size, run_pages, shape, fail_*, delay_ms, flags -> fd, ino;
+				 * with LAB_F_P2P: device, an edu */
 	LAB_OP_MOVE = 11,	/* fd of an own buffer; LAB_F_NEW_PAGES, LAB_F_NO_NOTIFY */
 	LAB_OP_CPU_BEGIN = 12,	/* fd of any buffer, direction */
 	LAB_OP_CPU_END = 13,
@@ -54,7 +55,8 @@ enum lab_op {
 
 /* flags; each operation reads the ones named above. */
 #define LAB_F_DYNAMIC		(1u << 0)	/* exporter with pin; importer with move_notify */
-#define LAB_F_P2P		(1u << 1)	/* importer allows peer to peer */
+/* importer allows peer to peer; exporter grants it where PCI lets its device be reached */
+#define LAB_F_P2P		(1u << 1)
 #define LAB_F_LEAK		(1u << 2)	/* survives the file; gone at LAB_OP_RESET or rmmod */
 #define LAB_F_FORCE		(1u << 3)
 #define LAB_F_CACHE_SGT		(1u << 4)	/* exporter: cache_sgt_mapping, -EOPNOTSUPP if gone */
@@ -69,6 +71,7 @@ enum lab_op {
 #define LAB_F_NO_PARMS		(1u << 13)	/* platform device without dma_parms */
 #define LAB_F_COHERENT		(1u << 14)	/* platform device, arm64: DMA-coherent */
 #define LAB_F_IGNORE_MOVE	(1u << 15)	/* importer: keeps quiet and mapped at move_notify */
+#define LAB_F_UNALIGNED		(1u << 16)	/* exporter: runs start a page off a power of two */
 
 /* fail_step: where an own buffer refuses. */
 enum lab_fail {

@@ -6,6 +6,7 @@
 #include <linux/delay.h>
 #include <linux/dma-mapping.h>
 #include <linux/mm.h>
+#include <linux/pci-p2pdma.h>
 #include <linux/slab.h>
 
 #include "lab.h"
@@ -68,6 +69,16 @@ static int fail_now(struct lab_buf *b, u32 step)
 	return ret;
 }
 
+/* ---- peer to peer ---- */
+
+/* As exporters with memory of their own decide it; the PCI core tells the kernel's log why not. */
+static void grant_p2p(const struct lab_buf *b, struct dma_buf_attachment *attach)
+{
+	if (b->provider && attach->peer2peer &&
+	    pci_p2pdma_distance(b->provider->pci, attach->dev, true) < 0)
+		attach->peer2peer = false;
+}
+
 /* ---- dma_buf_ops ---- */
 
 static int op_attach(struct dma_buf *dmabuf, struct dma_buf_attachment *attach)
@@ -79,6 +90,8 @@ static int op_attach(struct dma_buf *dmabuf, struct dma_buf_attachment *attach)
 	if (b->flags & LAB_F_DELAY_ATTACH)
 		delay_now(b);
 	ret = fail_now(b, LAB_FAIL_ATTACH);
+	if (!ret)
+		grant_p2p(b, attach);
 	cb_log(LAB_EV_CB_ATTACH, attach, NULL, -1, ret, start);
 	return ret;
 }
@@ -230,8 +243,7 @@ static void op_release(struct dma_buf *dmabuf)
 	r.ino = b->ino;
 	r.size = b->size;
 	strscpy(r.exporter, dmabuf->exp_name, sizeof(r.exporter));
-	lab_backing_put(b->backing);
-	kfree(b);
+	lab_buf_free(b);
 	lab_log_stop(&r, 0);
 	lab_log_commit(&r);
 }

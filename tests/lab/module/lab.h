@@ -153,6 +153,7 @@ struct lab_backing {
 
 struct lab_buf {
 	struct mutex lock;		/* backing, maps, fail_left */
+	struct lab_dev *provider;	/* whose memory it plays, for peer to peer; or NULL */
 	struct lab_backing *backing;
 	struct list_head maps;
 	u64 ino;
@@ -182,6 +183,7 @@ struct lab_xmap {
 
 struct lab_backing *lab_backing_alloc(u64 size, u32 run_pages, u32 flags);
 void lab_backing_put(struct lab_backing *k);
+void lab_buf_free(struct lab_buf *b);
 const struct dma_buf_ops *lab_pick_ops(u32 flags);
 bool lab_is_dynamic(struct dma_buf *dmabuf);
 bool lab_is_own(struct dma_buf *dmabuf);

@@ -60,11 +60,14 @@ static int domain_map_part(struct lab_ctx *x, const struct sg_table *sgt, struct
 			break;
 		done += len;
 	}
+	if (!ret && done != l->size)
+		ret = -EINVAL;
 	if (ret && done)
 		iommu_unmap(x->domain, l->va, done);
 	return ret;
 }
 
+/* Of a table without CPU entries, of which orig_nents is 0, the kernel maps nothing by itself. */
 static bool has_pages(const struct sg_table *sgt)
 {
 	struct scatterlist *sg;
@@ -73,7 +76,7 @@ static bool has_pages(const struct sg_table *sgt)
 	for_each_sg(sgt->sgl, sg, sgt->orig_nents, i)
 		if (!sg_page(sg) || !sg->length)
 			return false;
-	return sgt->orig_nents;
+	return true;
 }
 
 /* Whole buffers go in as drivers do it, by iommu_map_sg() over all CPU entries. */

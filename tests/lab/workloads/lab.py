@@ -73,6 +73,7 @@ class F(IntFlag):
     NO_PARMS = 1 << 13
     COHERENT = 1 << 14
     IGNORE_MOVE = 1 << 15
+    UNALIGNED = 1 << 16
 
 
 class Shape(IntEnum):
@@ -306,7 +307,8 @@ class Lab:
     def export(self, size: int, run_pages: int = 1, flags: int = 0, **fields: int) -> int:
         """An own buffer of size bytes in runs of run_pages pages (0: one run); its fd.
 
-        fields: shape, fail_step, fail_error, fail_count, delay_ms.
+        fields: shape, fail_step, fail_error, fail_count, delay_ms; device, with F.P2P: an edu,
+        whose memory the buffer plays.
         """
         q = self.call(Op.EXPORT, size=size, run_pages=run_pages, flags=flags, **fields)
         return int(q.fd)
