@@ -4,9 +4,10 @@
 from __future__ import annotations
 
 import group_a_shared  # noqa: F401 (its scenes are on the list)
-from lab import Dir, Shape
+from lab import Dir, Kind, Shape, Source
 from scene import PAGE, Evidence, F, Stage, lab, scene
 
+VA = 0x4000_0000
 LAST_BYTE = '[[device]]\nname = "{name}"\naddress_limit = {limit}\n'
 
 
@@ -160,6 +161,22 @@ def registers(stage: Stage, bad: bool) -> Evidence:
     m = stage.mapped(edu, shape=Shape.BAR if bad else Shape.PAGELESS)
     bar = f"BAR 0 of {stage.name(edu)}"
     return {"lowest_address": m.dma_addr, "what": bar, "iommu_bytes": 0, "size": 16 * PAGE}
+
+
+@scene("A", "pages-expected", "error")
+def level2_from_pages(stage: Stage, bad: bool) -> Evidence:
+    """An importer that fills level 2 from pages, configured so, gets a table without, or with."""
+    device = stage.edu[0]
+    stage.constraints = f'[[device]]\nname = "{stage.name(device)}"\npages = true\n'
+    fd = stage.export(shape=honest_or(Shape.PAGELESS, bad))
+    m = stage.driver.map(stage.driver.attach(fd, device))
+    context = stage.driver.context(Kind.DOMAIN, device)
+    if bad:
+        # iommu_map_sg() of no entries maps nothing, and says so.
+        stage.refused(lambda: stage.driver.level2_map(context, m.nr, VA, Source.PAGES))
+    else:
+        assert stage.driver.level2_map(context, m.nr, VA, Source.PAGES) == 16 * PAGE
+    return {"entries": 1, "orig_nents": 0, "size": 16 * PAGE, "source": "configured"}
 
 
 @scene("A", "undeclared-limits", "info")

@@ -6,6 +6,7 @@ from __future__ import annotations
 import errno
 import os
 import time
+from pathlib import Path
 
 from lab import Fail, Shape
 from scene import PAGE, Evidence, F, Stage, scene, uapi
@@ -78,6 +79,21 @@ def pin(stage: Stage, bad: bool) -> Evidence:
         stage.driver.pin(attachment)
         stage.driver.unpin(attachment)
     return {"errno": "-EINVAL", "step": "pin", "size": 16 * PAGE}
+
+
+@scene("A", "p2p-downgraded", "warning")
+def too_far_for_pci(stage: Stage, bad: bool) -> Evidence:
+    """An importer allows peer to peer; the buffer is memory of another PCI device, with nothing
+    between the two that lets them talk, or of none that needs it."""
+    owner, other = stage.edu[:2]
+    far = {"device": owner, "flags": F.DYNAMIC | F.P2P}
+    fd = stage.export(**far if bad else {"flags": F.DYNAMIC})
+    stage.driver.attach(fd, other, F.DYNAMIC | F.P2P)
+    # A kernel without CONFIG_PCI_P2PDMA never lets them, and has no word for it.
+    if bad and "pci_p2pdma_distance_many" in Path("/proc/kallsyms").read_text():
+        assert stage.log("cannot be used for peer-to-peer DMA")
+    os.close(fd)
+    return {"allow_peer2peer": True, "peer2peer": False}
 
 
 @scene("A", "bounced", "warning", where="x86_64")

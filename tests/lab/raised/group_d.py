@@ -80,6 +80,25 @@ def split_at_64_kib(stage: Stage, bad: bool) -> Evidence:
     return {"entries": 2, "runs": 1, "longest_run": 131072, "max_segment_size": 65536}
 
 
+@scene("D", "small-iommu-pages", "info")
+def a_page_off(stage: Stage, bad: bool) -> Evidence:
+    """A run of 4 MiB less a page that starts a page behind a multiple of 4 MiB, or at one."""
+    pages, large = 1023, 2 << 20
+    fd = stage.export(pages, flags=F.UNALIGNED if bad else 0)
+    # No IOMMU: its DMA addresses are physical ones.
+    physical = stage.driver.map(stage.driver.attach(fd, stage.platform())).dma_addr
+    m = stage.driver.map(stage.driver.attach(fd, stage.edu[0]))
+    stage.kernel.append(f"map returned 0, {m.dma_addr:#x}+{m.dma_len} at physical {physical:#x}")
+    assert physical % large == (PAGE if bad else 0)
+    return {
+        "iova": m.dma_addr,
+        "physical": physical,
+        "size": pages * PAGE,
+        "page_used": PAGE,
+        "page_possible": large,
+    }
+
+
 @scene("D", "iova-beyond-rcache", "info")
 def large_and_often(stage: Stage, bad: bool) -> Evidence:
     """100 maps in one second of 132 KiB, or of 128 KiB, through the IOMMU."""
