@@ -53,14 +53,17 @@ class Namer:
 
 
 def _name(reader: int) -> Iterator[dict[str, Any]]:
-    """The child: reads stacks, yields their names; the table is read again as modules change."""
-    table: symbols.Table | None = None
-    known: frozenset[tuple[str, str]] = frozenset()
+    """The child: reads stacks, yields their names; the table is read again as modules change.
+
+    It is first read before anybody asks: a batch waits until its stacks have names.
+    """
+    known = _loaded(_MODULES.read_text())
+    table = symbols.Table.read()
     with open(reader, encoding="ascii") as lines:
         for line in lines:
             key, addresses = json.loads(line)
             loaded = _loaded(_MODULES.read_text())
-            if table is None or loaded != known:
+            if loaded != known:
                 table, known = symbols.Table.read(), loaded
             frames = [str(place) if place else "?" for place in table.locate(addresses)]
             yield {"key": key, "frames": [f for f in frames if not f.startswith(_OWN_FRAMES)]}
