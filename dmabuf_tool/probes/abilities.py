@@ -11,7 +11,7 @@ from typing import Final
 from dmabuf_tool.errors import ToolError
 from dmabuf_tool.kernel import preemption
 from dmabuf_tool.kernel.btf import Btf
-from dmabuf_tool.probes import bpf
+from dmabuf_tool.probes import bpf, links
 from dmabuf_tool.probes.plan import Abilities
 
 _RETURN_ZERO: Final = bytes.fromhex("b700000000000000 9500000000000000".replace(" ", ""))
@@ -38,7 +38,7 @@ def probe(btf: Btf) -> Abilities:
     return Abilities(
         fentry=_works(lambda: try_fentry(btf)),
         kprobe_multi=_works(lambda: try_kprobe_multi(btf)),
-        kprobe=bpf.have_kprobes(),
+        kprobe=links.have_kprobes(),
         raw_tracepoint=True,
         preemptible=preemption.preemptible(),
     )
@@ -46,13 +46,13 @@ def probe(btf: Btf) -> Abilities:
 
 def try_raw_tracepoint() -> None:
     """Attach the simplest of programs. Raises LoadError."""
-    _attach(lambda fd: bpf.attach_raw_tracepoint(fd, "sched_switch"), bpf.PROG_RAW_TRACEPOINT)
+    _attach(lambda fd: links.attach_raw_tracepoint(fd, "sched_switch"), bpf.PROG_RAW_TRACEPOINT)
 
 
 def try_fentry(btf: Btf) -> None:
     """Attach a trampoline. Raises ToolError."""
     btf_id = btf.function(trial_function(btf))
-    _attach(bpf.attach_tracing, bpf.PROG_TRACING, bpf.TRACE_FENTRY, btf_id)
+    _attach(links.attach_tracing, bpf.PROG_TRACING, bpf.TRACE_FENTRY, btf_id)
 
 
 def try_kprobe_multi(btf: Btf) -> None:
@@ -62,7 +62,7 @@ def try_kprobe_multi(btf: Btf) -> None:
     """
     function = trial_function(btf)
     _attach(
-        lambda fd: bpf.attach_kprobe_multi(fd, function, at_return=True),
+        lambda fd: links.attach_kprobe_multi(fd, function, at_return=True),
         bpf.PROG_KPROBE,
         bpf.TRACE_KPROBE_MULTI,
     )
@@ -70,10 +70,10 @@ def try_kprobe_multi(btf: Btf) -> None:
 
 def try_kprobe(btf: Btf) -> None:
     """Set a kprobe. Raises ToolError."""
-    if not bpf.have_kprobes():
+    if not links.have_kprobes():
         raise ToolError("this kernel has no kprobe events")
     function = trial_function(btf)
-    _attach(lambda fd: bpf.attach_kprobe(fd, function, at_return=False), bpf.PROG_KPROBE)
+    _attach(lambda fd: links.attach_kprobe(fd, function, at_return=False), bpf.PROG_KPROBE)
 
 
 def trial_function(btf: Btf) -> str:

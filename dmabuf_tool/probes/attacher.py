@@ -15,7 +15,7 @@ from typing import Any, Final
 
 from dmabuf_tool.errors import ToolError
 from dmabuf_tool.kernel.btf import Btf
-from dmabuf_tool.probes import abilities, bpf, layout, modules, plan, source
+from dmabuf_tool.probes import abilities, bpf, layout, links, modules, plan, source
 from dmabuf_tool.probes.compiler import compile_units
 from dmabuf_tool.probes.objects import Compiled
 
@@ -156,7 +156,7 @@ def _join(
                     compiled = compile_units(units)
                     placed.make_maps(compiled)
                 try:
-                    added, links = _attach(
+                    added, attached = _attach(
                         units,
                         compiled,
                         placed.maps,
@@ -168,7 +168,7 @@ def _join(
                     continue
                 placed.programs |= added
                 placed.twins |= _twins(units)
-                placed.links += links
+                placed.links += attached
                 placed.ways += modules.ways_json(module, ways)
                 placed.standings.append(modules.Standing(name, modules.ATTACHED))
                 return
@@ -203,7 +203,7 @@ def _attach(
     Raises _Refused for the first one the kernel turns down, with nothing left attached.
     """
     programs: dict[str, int] = {}
-    links: list[int] = []
+    attached: list[int] = []
     every = [program for unit in units for program in unit.programs]
     # Returns before entries: an entry without its return would leave a frame behind.
     for program in sorted(every, key=lambda p: not p.at_return):
@@ -212,14 +212,14 @@ def _attach(
                 code = compiled.programs[program.name].relocated(maps, role)
                 fd = _load_one(program, code, types)
                 programs[_name(program, role)] = fd
-                links.append(_attach_one(program, fd))
+                attached.append(_attach_one(program, fd))
         except bpf.LoadError as error:
             if os.environ.get("DMABUF_TOOL_DEBUG"):
                 print(f"{program.name} ({program.way.method}): {error}", file=sys.stderr)
-            for open_fd in (*links, *programs.values()):
+            for open_fd in (*attached, *programs.values()):
                 os.close(open_fd)
             raise _Refused(program.way) from error
-    return programs, links
+    return programs, attached
 
 
 _ALONE: Final = 0
@@ -258,9 +258,9 @@ def _load_one(program: source.Program, code: bytes, types: _Types) -> int:
 def _attach_one(program: source.Program, fd: int) -> int:
     method, function = program.way.method, program.way.function
     if method == "fentry":
-        return bpf.attach_tracing(fd)
+        return links.attach_tracing(fd)
     if method == "raw_tracepoint":
-        return bpf.attach_raw_tracepoint(fd, function)
+        return links.attach_raw_tracepoint(fd, function)
     if method == "kprobe_multi":
-        return bpf.attach_kprobe_multi(fd, function, program.at_return)
-    return bpf.attach_kprobe(fd, function, program.at_return)
+        return links.attach_kprobe_multi(fd, function, program.at_return)
+    return links.attach_kprobe(fd, function, program.at_return)

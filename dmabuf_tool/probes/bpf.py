@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Loading and attaching BPF programs: thin ctypes over libbpf and perf_event_open(2).
+"""BPF maps and programs in the kernel: thin ctypes over libbpf.
 
-bcc compiles; this attaches. bcc's own loader reads the kernel's BTF once for every fentry
-program, knows no module functions before 0.28, and makes kretprobes through tracefs, which would
-stay behind after a kill -9. Everything here is a file descriptor: closed, it is gone.
+bcc compiles; this loads, and links.py attaches. bcc's own loader reads the kernel's BTF once for
+every fentry program, knows no module functions before 0.28, and makes kretprobes through tracefs,
+which would stay behind after a kill -9. Everything here is a file descriptor: closed, it is gone.
 """
 
 from __future__ import annotations
@@ -12,11 +12,9 @@ import ctypes
 import errno
 import functools
 import os
-import platform
 import signal
 import struct
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Final
 
 from dmabuf_tool.errors import ToolError
@@ -25,10 +23,6 @@ PROG_KPROBE, PROG_RAW_TRACEPOINT, PROG_TRACING = 2, 17, 26
 TRACE_FENTRY, TRACE_FEXIT = 24, 25
 TRACE_KPROBE_MULTI = 42
 
-_KPROBE_PMU: Final = Path("/sys/bus/event_source/devices/kprobe")
-_PERF_EVENT_OPEN: Final = {"x86_64": 298, "aarch64": 241}
-_IOC_ENABLE: Final = 0x2400  # PERF_EVENT_IOC_ENABLE
-_IOC_SET_BPF: Final = 0x40042408  # PERF_EVENT_IOC_SET_BPF
 _LOG_SIZE: Final = 1 << 20
 
 
@@ -50,24 +44,6 @@ class MapSpec:
     value_size: int
     max_entries: int
     flags: int = 0
-
-
-class _KprobeMultiOptions(ctypes.Structure):
-    """struct bpf_link_create_opts with its kprobe_multi arm (libbpf 1.0)."""
-
-    _fields_ = (
-        ("sz", ctypes.c_size_t),
-        ("link_flags", ctypes.c_uint32),
-        ("iter_info", ctypes.c_void_p),
-        ("iter_info_len", ctypes.c_uint32),
-        ("target_btf_id", ctypes.c_uint32),
-        ("flags", ctypes.c_uint32),
-        ("cnt", ctypes.c_uint32),
-        ("syms", ctypes.c_void_p),
-        ("addrs", ctypes.c_void_p),
-        ("cookies", ctypes.c_void_p),
-        ("spare", ctypes.c_uint64 * 4),
-    )
 
 
 class _LoadOptions(ctypes.Structure):
@@ -98,7 +74,8 @@ class _LoadOptions(ctypes.Structure):
 
 
 @functools.cache
-def _libbpf() -> ctypes.CDLL:
+def libbpf() -> ctypes.CDLL:
+    """The library that comes with bcc. Raises ToolError where it is missing."""
     try:
         return ctypes.CDLL("libbpf.so.1", use_errno=True)
     except OSError as error:
@@ -108,7 +85,8 @@ def _libbpf() -> ctypes.CDLL:
 
 
 @functools.cache
-def _libc() -> ctypes.CDLL:
+def libc() -> ctypes.CDLL:
+    """For system calls that neither Python nor libbpf has."""
     return ctypes.CDLL(None, use_errno=True)
 
 
@@ -136,7 +114,7 @@ def create_map(spec: MapSpec) -> int:
     """Make a map; returns its fd. Raises LoadError."""
     options = _MapOptions(sz=ctypes.sizeof(_MapOptions), map_flags=spec.flags)
     ring = spec.kind == MAP_RINGBUF  # bcc speaks of keys and values where there are none
-    fd: int = _libbpf().bpf_map_create(
+    fd: int = libbpf().bpf_map_create(
         spec.kind,
         spec.name[:15].encode(),
         0 if ring else spec.key_size,
@@ -154,7 +132,7 @@ def die_with_parent() -> None:
     """For a forked child: ignore Ctrl-C, which is the parent's to answer, and do not outlive it."""
     signal.set_wakeup_fd(-1)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    _libc().prctl(1, signal.SIGKILL, 0, 0, 0)  # PR_SET_PDEATHSIG
+    libc().prctl(1, signal.SIGKILL, 0, 0, 0)  # PR_SET_PDEATHSIG
 
 
 def load_program(
@@ -175,7 +153,7 @@ def load_program(
         if log is not None:
             options.log_level, options.log_size = 1, _LOG_SIZE
             options.log_buf = ctypes.cast(log, ctypes.c_char_p)
-        fd: int = _libbpf().bpf_prog_load(
+        fd: int = libbpf().bpf_prog_load(
             kind,
             name[:15].encode(),
             b"GPL",
@@ -212,7 +190,7 @@ def module_types(name: str) -> int:
     Linux 5.11: 290248a5b7d8 ("bpf: Allow to specify kernel module BTFs when attaching BPF
     programs"). Raises LoadError.
     """
-    lib, number = _libbpf(), ctypes.c_uint32(0)
+    lib, number = libbpf(), ctypes.c_uint32(0)
     while not lib.bpf_btf_get_next_id(number, ctypes.byref(number)):
         fd: int = lib.bpf_btf_get_fd_by_id(number)
         if fd < 0:
@@ -227,110 +205,6 @@ def module_types(name: str) -> int:
     raise LoadError(f"the kernel gives no types of module {name}", errno.ENOENT)
 
 
-def attach_tracing(program: int) -> int:
-    """Attach an fentry or fexit program; returns the link's fd."""
-    return _raw_tracepoint_open(None, program)
-
-
-def attach_raw_tracepoint(program: int, name: str) -> int:
-    """Attach to a raw tracepoint; returns the link's fd."""
-    return _raw_tracepoint_open(name.encode(), program)
-
-
-def _raw_tracepoint_open(name: bytes | None, program: int) -> int:
-    fd: int = _libbpf().bpf_raw_tracepoint_open(name, program)
-    if fd < 0:
-        number = ctypes.get_errno()
-        what = name.decode() if name else "fentry"
-        raise LoadError(f"cannot attach to {what} ({os.strerror(number)})", number)
-    return fd
-
-
-def have_kprobes() -> bool:
-    """Whether the kernel has the kprobe PMU (CONFIG_KPROBE_EVENTS, Linux 4.17)."""
-    return _KPROBE_PMU.is_dir() and platform.machine() in _PERF_EVENT_OPEN
-
-
-def attach_kprobe(program: int, function: str, at_return: bool) -> int:
-    """Attach a kprobe through the perf PMU; returns the event's fd, which is all there is of it."""
-    kind = int((_KPROBE_PMU / "type").read_text())
-    config = 0
-    if at_return:  # format/retprobe says "config:0"
-        bit = int((_KPROBE_PMU / "format" / "retprobe").read_text().split(":")[1])
-        config = 1 << bit
-    name = ctypes.create_string_buffer(function.encode())
-    # struct perf_event_attr, version 1 (72 bytes): type, size, config, period, sample_type,
-    # read_format, flags, wakeup, bp_type, config1 = function name, config2 = offset.
-    attr = struct.pack(
-        "<IIQQQQQIIQQ", kind, 72, config, 1, 0, 0, 0, 0, 0, ctypes.addressof(name), 0
-    )
-    fd: int = _libc().syscall(
-        ctypes.c_long(_PERF_EVENT_OPEN[platform.machine()]),
-        attr,
-        ctypes.c_int(-1),
-        ctypes.c_int(0),
-        ctypes.c_int(-1),
-        ctypes.c_ulong(8),  # PERF_FLAG_FD_CLOEXEC
-    )
-    number = ctypes.get_errno()
-    if fd < 0:
-        raise LoadError(f"cannot probe {function} ({os.strerror(number)})", number)
-    for request, argument in ((_IOC_SET_BPF, program), (_IOC_ENABLE, 0)):
-        if _libc().ioctl(fd, ctypes.c_ulong(request), ctypes.c_long(argument)) < 0:
-            number = ctypes.get_errno()
-            os.close(fd)
-            raise LoadError(f"cannot probe {function} ({os.strerror(number)})", number)
-    return fd
-
-
-def attach_kprobe_multi(program: int, function: str, at_return: bool) -> int:
-    """Attach through ftrace's fprobe, with preemption off; returns the link's fd.
-
-    Linux 5.18: 0dcac2725406 ("bpf: Add multi kprobe link").
-    """
-    name = ctypes.create_string_buffer(function.encode())
-    names = (ctypes.c_char_p * 1)(ctypes.cast(name, ctypes.c_char_p))
-    options = _KprobeMultiOptions(
-        sz=ctypes.sizeof(_KprobeMultiOptions),
-        flags=1 if at_return else 0,  # BPF_F_KPROBE_MULTI_RETURN
-        cnt=1,
-        syms=ctypes.addressof(names),
-    )
-    fd: int = _libbpf().bpf_link_create(program, 0, TRACE_KPROBE_MULTI, ctypes.byref(options))
-    if fd < 0:
-        number = ctypes.get_errno()
-        raise LoadError(f"cannot probe {function} ({os.strerror(number)})", number)
-    return fd
-
-
-_FETCH_ADD_MARK: Final = 0x7AF0
-_ROLE_MARK: Final = 0x7AF2
-
-
-def patch_fetch_add(code: bytes) -> bytes:
-    """Put atomic fetch-and-add where the source marked it (fetch_add() in bpf/core.bpf.h).
-
-    The mark is a 64-bit store with a telling offset: opcode 0x7b becomes 0xdb (BPF_ATOMIC |
-    BPF_DW | BPF_STX), the offset 0 and the immediate BPF_ADD | BPF_FETCH.
-    """
-    out = bytearray(code)
-    for at in range(0, len(out), 8):
-        if out[at] == 0x7B and struct.unpack_from("<h", out, at + 2)[0] == _FETCH_ADD_MARK:
-            out[at] = 0xDB
-            struct.pack_into("<hi", out, at + 2, 0, 0x01)
-    return bytes(out)
-
-
-def role_places(code: bytes) -> list[int]:
-    """The instructions that load the program's role (role() in bpf/core.bpf.h), by index."""
-    mark = _ROLE_MARK.to_bytes(4, "little")
-    return [
-        at // 8
-        for at in range(0, len(code), 8)
-        if code[at] == 0xB7 and code[at + 4 : at + 8] == mark
-    ]
-
-
 def program_misses(fd: int) -> int:
     """Runs the kernel skipped because the program was already running on that CPU.
 
@@ -339,7 +213,7 @@ def program_misses(fd: int) -> int:
     """
     info = ctypes.create_string_buffer(256)
     length = ctypes.c_uint32(len(info))
-    if _libbpf().bpf_obj_get_info_by_fd(fd, info, ctypes.byref(length)) or length.value < 216:
+    if libbpf().bpf_obj_get_info_by_fd(fd, info, ctypes.byref(length)) or length.value < 216:
         return 0
     # Offset in struct bpf_prog_info (include/uapi/linux/bpf.h): after run_time_ns and run_cnt.
     return int(struct.unpack_from("<Q", info, 208)[0])

@@ -21,7 +21,7 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 from dmabuf_tool.errors import ToolError
-from dmabuf_tool.probes import bpf, objects
+from dmabuf_tool.probes import bpf, objects, patches
 from dmabuf_tool.probes.bpf import MapSpec
 from dmabuf_tool.probes.objects import Code, Compiled
 from dmabuf_tool.probes.source import BPF_DIRECTORY, Unit
@@ -135,7 +135,7 @@ def compile_one(text: str, names: Sequence[str]) -> Compiled:
             )
     specs = _map_specs(lib, module.module)
     programs = {
-        name: _code(bpf.patch_fetch_add(module.dump_func(name.encode())), specs) for name in names
+        name: _code(patches.fetch_add(module.dump_func(name.encode())), specs) for name in names
     }
     return Compiled(programs, {spec.name: spec for spec in specs.values()})
 
@@ -184,4 +184,4 @@ def _code(instructions: bytes, specs: dict[int, MapSpec]) -> Code:
         opcode, registers, _, value = struct.unpack_from("<BBhi", instructions, index * 8)
         if opcode == _LD_IMM64 and registers >> 4 == _PSEUDO_MAP_FD:
             maps[index] = specs[value].name
-    return Code(instructions, maps, bpf.role_places(instructions))
+    return Code(instructions, maps, patches.roles(instructions))

@@ -14,7 +14,7 @@ import pytest
 
 from dmabuf_tool.errors import ToolError
 from dmabuf_tool.kernel import btf
-from dmabuf_tool.probes import attacher, bpf, compiler, loader, source
+from dmabuf_tool.probes import attacher, bpf, compiler, links, loader, source
 
 HERE = Path(__file__).parent
 PROJECT = HERE.parents[1]
@@ -158,14 +158,14 @@ def test_a_child_that_dies(monkeypatch, tmp_path):
 
 def test_a_probe_that_will_not_attach_is_left_out(monkeypatch):
     """The rest is loaded; the plan says what is missing."""
-    real = bpf.attach_raw_tracepoint
+    real = links.attach_raw_tracepoint
 
     def attach(program, name):
         if name == "sys_exit":
             raise bpf.LoadError(f"cannot attach to {name}", 22)
         return real(program, name)
 
-    monkeypatch.setattr(bpf, "attach_raw_tracepoint", attach)
+    monkeypatch.setattr(links, "attach_raw_tracepoint", attach)
     other = replace(native.HOOK, raw_tracepoint="sys_exit", lost="the rest")
     loaded = native.load(1 << 16, (replace(other, name="none"), native.HOOK))
     try:

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import struct
 
-from dmabuf_tool.probes import bpf, plan, source
+from dmabuf_tool.probes import patches, plan, source
 from dmabuf_tool.probes.objects import Code
 
 LOAD_ROLE = struct.pack("<BBhi", 0xB7, 3, 0, 0x7AF2)
@@ -49,8 +49,8 @@ def test_numbers_are_unique_over_all_units() -> None:
 
 def test_the_role_is_written_where_it_is_loaded() -> None:
     instructions = LOAD_ROLE + STORE + LOAD_ROLE + EXIT
-    assert bpf.role_places(instructions) == [0, 2]
-    code = Code(instructions, {}, bpf.role_places(instructions))
+    assert patches.roles(instructions) == [0, 2]
+    code = Code(instructions, {}, patches.roles(instructions))
     for role in (0, 1, 2):
         out = code.relocated({}, role)
         assert struct.unpack_from("<i", out, 4) == struct.unpack_from("<i", out, 20) == (role,)
