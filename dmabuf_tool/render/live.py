@@ -23,6 +23,18 @@ if TYPE_CHECKING:
 Row = TypeVar("Row")
 
 
+@dataclass(slots=True)
+class FindingRow:
+    """What was found by one rule: the title of the first cause, the worst."""
+
+    id: str
+    severity: str
+    title: str
+    causes: int = 0
+    count: int = 0
+    last_ns: int = 0
+
+
 @dataclass(frozen=True, slots=True)
 class DeviceRow:
     """A device: its limits and what it mapped. Rates are a second."""
@@ -94,7 +106,7 @@ class Snapshot:
     notes: Sequence[str] = ()
     """What cannot be traced here, one line each."""
     findings: Sequence[Mapping[str, Any]] = field(default_factory=tuple)
-    """JSON objects of findings: severity, title, count and last_ns are shown."""
+    """JSON objects of findings: id, severity, title, count and last_ns are shown."""
     devices: Sequence[DeviceRow] = ()
     levels: Sequence[LevelRow] = ()
     buffers: Sequence[BufferRow] = ()
@@ -179,15 +191,17 @@ def dashboard(snapshot: Snapshot, columns: int, lines: int) -> RenderableType:
 
     top = _head(snapshot)
     now = snapshot.now_ns
-    findings: Sequence[_Column[Mapping[str, Any]]] = (
-        _Column("FINDING", lambda row: str(row.get("title", "")), stretch=True,
-                style=lambda row: _SEVERITY_STYLE.get(str(row.get("severity")), "")),
-        _Column("SEVERITY", lambda row: str(row.get("severity", ""))),
-        _Column("TIMES", lambda row: str(row.get("count", "")), right=True),
-        _Column("LAST", lambda row: _ago(now - int(row.get("last_ns", now))), right=True),
+    findings: Sequence[_Column[FindingRow]] = (
+        _Column("FINDING", lambda row: row.id, stretch=True,
+                style=lambda row: _SEVERITY_STYLE[row.severity]),
+        _Column("SEVERITY", lambda row: row.severity),
+        _Column("WORST CASE", lambda row: row.title, stretch=True),
+        _Column("CAUSES", lambda row: str(row.causes), right=True, terminal=100),
+        _Column("TIMES", lambda row: str(row.count), right=True),
+        _Column("LAST", lambda row: _ago(now - row.last_ns), right=True),
     )  # fmt: skip
     sections: list[tuple[Sequence[Any], Sequence[_Column[Any]], str]] = [
-        (snapshot.findings, findings, "none so far"),
+        (by_rule(snapshot.findings), findings, "none so far"),
         (snapshot.devices, _DEVICES, "none attached so far"),
         (snapshot.levels, _levels(snapshot.levels), "nothing mapped now"),
         (snapshot.buffers, _BUFFERS, "none now"),
@@ -200,6 +214,18 @@ def dashboard(snapshot: Snapshot, columns: int, lines: int) -> RenderableType:
     for (rows, shape, empty), most in zip(sections, shares, strict=True):
         parts += ["", *_section(rows, shape, empty, most, columns)]
     return Group(*parts)
+
+
+def by_rule(findings: Sequence[Mapping[str, Any]]) -> list[FindingRow]:
+    """One row for all causes of a finding of one severity, in the order of the first of each."""
+    rows: dict[tuple[str, str], FindingRow] = {}
+    for one in findings:
+        key = (one["id"], one["severity"])
+        row = rows.setdefault(key, FindingRow(*key, title=one["title"]))
+        row.causes += 1
+        row.count += one["count"]
+        row.last_ns = max(row.last_ns, one["last_ns"])
+    return list(rows.values())
 
 
 def _levels(rows: Sequence[LevelRow]) -> Sequence[_Column[LevelRow]]:

@@ -13,8 +13,10 @@ from rich.console import Console
 from dmabuf_tool.render.live import (
     BufferRow,
     DeviceRow,
+    FindingRow,
     LevelRow,
     Snapshot,
+    by_rule,
     dashboard,
     fit,
     share,
@@ -38,13 +40,14 @@ def snapshot(rows: int, context: str = "", losses: Losses | None = None) -> Snap
         notes=["no probe for invalidate"] if losses else [],
         findings=[
             {
+                "id": f"not-contiguous-{number}",
                 "severity": "error",
                 "title": f"not contiguous: longest run 64 KiB of 8.3 MiB {HOSTILE}",
                 "count": 312,
                 "last_ns": 10**12 - 3 * 10**9,
             }
-        ]
-        * rows,
+            for number in range(rows)
+        ],
         devices=[DeviceRow("0000:00:05.0", "edu", 32, "DMA-FQ", 12, 34, 4100.2, 8.3e9, 0, 1)]
         * rows,
         levels=[LevelRow("#3", 4 << 20, "0000:00:05.0", "DMA-FQ", 0xFFF00000, 16, context, 4096)]
@@ -97,6 +100,28 @@ def test_what_does_not_fit_is_counted() -> None:
     text = "\n".join(screen(snapshot(40), 80, 24))
     assert text.count(" more") == 4
     assert "... 38 more" in text
+
+
+def test_the_causes_of_a_finding_share_a_line() -> None:
+    def finding(id: str, severity: str, count: int, last_ns: int) -> dict[str, object]:
+        title = f"{id} of {count}"
+        return {
+            "id": id, "severity": severity, "title": title, "count": count, "last_ns": last_ns
+        }  # fmt: skip
+
+    rows = by_rule(
+        [
+            finding("bounced", "error", 3, 50),
+            finding("bounced", "warning", 9, 70),
+            finding("fragmented", "info", 1, 10),
+            finding("bounced", "error", 2, 60),
+        ]
+    )
+    assert rows == [
+        FindingRow("bounced", "error", "bounced of 3", 2, 5, 60),
+        FindingRow("bounced", "warning", "bounced of 9", 1, 9, 70),
+        FindingRow("fragmented", "info", "fragmented of 1", 1, 1, 10),
+    ]
 
 
 def test_losses_and_what_cannot_be_traced() -> None:
