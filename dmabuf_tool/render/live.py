@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 
-from dmabuf_tool.kernel.text import safe, width
+from dmabuf_tool.kernel.text import many, safe, width
 from dmabuf_tool.render.details import human_size
 from dmabuf_tool.schema import Losses
 
@@ -252,7 +252,7 @@ def _head(snapshot: Snapshot) -> list[Text]:
     first = Text.assemble(
         ("dmabuf-tool trace", "bold"),
         f"  {minutes:02}:{seconds:02}  {snapshot.events} events, {_rate(snapshot.event_rate)}/s"
-        f"  {_rate(snapshot.map_rate)} maps/s  {snapshot.live_buffers} buffers, "
+        f"  {_rate(snapshot.map_rate)} maps/s  {many(snapshot.live_buffers, 'buffer')}, "
         f"{human_size(snapshot.live_bytes)}",
     )
     second = Text()

@@ -78,7 +78,7 @@ def test_80_by_24() -> None:
     lines = screen(snapshot(1, "vm 5 glxgears/312"), 80, 24)
     text = "\n".join(lines)
     assert lines[0] == (
-        "dmabuf-tool trace  01:23  1234567 events, 12k/s  4.1k maps/s  1 buffers, 151M"
+        "dmabuf-tool trace  01:23  1234567 events, 12k/s  4.1k maps/s  1 buffer, 151M"
     )
     assert lines[1] == "nothing lost  -> x.dmabuf 3.4M  Ctrl-C ends"
     assert [line.split()[:2] for line in lines if line[:6].isupper()] == [
