@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from dmabuf_tool.model.contexts import Context
+from dmabuf_tool.model.contexts import GPU_VM, Context
 from dmabuf_tool.model.hazards import Hazard, What
 from dmabuf_tool.model.level_state import MAX_RANGES, LevelState
 from dmabuf_tool.model.mappings import MAPPING
@@ -81,11 +81,14 @@ class Level2:
 
     def _twice(self, context: Context, old: Range, part: Range, fresh: Range, result: int) -> None:
         again = old.buffer == fresh.buffer and old.offset - old.start == fresh.offset - fresh.start
-        if again and not result:
+        if again and context.kind == GPU_VM and not result:
             return  # bound once more to the same: an update of its flags
+        # iommu_map() is no update: the one unmap that belongs to it takes away both.
+        over = again and not result
         self._state.tell(
-            What.TWICE, fresh.ts_ns, context, part, severe=not result,
-            detail="one address", result=result, old_buffer=old.buffer, new_buffer=fresh.buffer,
+            What.TWICE, fresh.ts_ns, context, part, severe=not (result or again),
+            detail="one range over itself" if over else "one address", result=result,
+            old_buffer=old.buffer, new_buffer=fresh.buffer,
         )  # fmt: skip
 
     def refused(self, context: Context, fresh: Range, result: int) -> None:

@@ -22,9 +22,11 @@ RULE = Rule(
     title="something was mapped again while it was mapped",
     holds="An attachment was mapped again before it was unmapped (warning: legal in the core, "
     "but no importer needs it), or an address of a context was bound again: error if "
-    "the new binding took its place, warning if it was refused.",
+    "the new binding took its place, warning if it was refused, or if it was the same range of a "
+    "private domain (of a GPU VM that is an update).",
     why="The first mapping is easily forgotten and leaks; an address that was overwritten "
-    "leaves the device with a view nobody expects.",
+    "leaves the device with a view nobody expects; of a range mapped twice the first unmap takes "
+    "away both.",
     source="drivers/dma-buf/dma-buf.c, dma_buf_map_attachment(); drivers/gpu/drm/drm_gpuvm.c, "
     "drm_gpuva_insert() refuses with -EEXIST.",
     advice="Unmap before mapping again; look for two paths in the importer that map the same "
@@ -48,6 +50,12 @@ def _tell(model: Model, fact: Hazard) -> Told:
         return Told(
             f"one attachment mapped {numbers['live']} times at once: {sized(numbers['size'])} at "
             f"{hexed(numbers['dma_address'])}, before at {hexed(before)}",
+            numbers,
+        )
+    if fact.detail == "one range over itself":
+        return Told(
+            f"{sized(numbers['size'])} at {hexed(numbers['address'])} in "
+            f"{context_name(fact.context)} mapped again over itself",
             numbers,
         )
     how = "took the place of" if fact.severe else "was refused over"

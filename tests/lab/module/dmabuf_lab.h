@@ -44,7 +44,7 @@ enum lab_op {
 	LAB_OP_CONTEXT_FREE = 31,	/* context */
 	LAB_OP_CONTEXT_ATTACH = 32,	/* context: its device leaves the DMA domain for it */
 	LAB_OP_CONTEXT_DETACH = 33,	/* context: its device goes back */
-	LAB_OP_L2_MAP = 34,	/* context, map, va, offset, size (0: the rest), source */
+	LAB_OP_L2_MAP = 34,	/* context, map, va, offset, size (0: the rest), source; LAB_F_FORCE over itself */
 	LAB_OP_L2_UNMAP = 35,	/* context, va, size -> size; LAB_F_FORCE over holes of a domain */
 	LAB_OP_EDU_DMA = 36,	/* device (edu), addr, size, direction; moves real bytes */
 

@@ -113,8 +113,23 @@ static bool overlaps(struct lab_ctx *x, u64 va, u64 size)
 	return false;
 }
 
-/* What the kernel would only answer with a warning is refused here. */
-static int l2_check(struct lab_ctx *x, struct lab_map *m, struct lab_l2 *l)
+/* Whether this very range of this very mapping is there already. */
+static bool is_there(struct lab_ctx *x, const struct lab_l2 *mine)
+{
+	struct lab_l2 *l;
+
+	list_for_each_entry(l, &x->ranges, node)
+		if (l->va == mine->va && l->size == mine->size && l->map == mine->map &&
+		    l->offset == mine->offset && l->source == mine->source)
+			return true;
+	return false;
+}
+
+/*
+ * What the kernel would only answer with a warning is refused here; a range may be forced over
+ * itself, which changes nothing.
+ */
+static int l2_check(struct lab_ctx *x, struct lab_map *m, struct lab_l2 *l, bool force)
 {
 	u64 last = l->va + l->size - 1;
 
@@ -130,6 +145,8 @@ static int l2_check(struct lab_ctx *x, struct lab_map *m, struct lab_l2 *l)
 		return 0;
 	if (last > x->domain->geometry.aperture_end || last >> 38)
 		return -ERANGE;
+	if (force && is_there(x, l))
+		return 0;
 	return overlaps(x, l->va, l->size) ? -EEXIST : 0;
 }
 
@@ -146,10 +163,12 @@ static void rec_l2(struct lab_rec *r, struct lab_ctx *x, const struct lab_l2 *l)
 	r->source = l->source;
 }
 
-static int l2_map_locked(struct lab_ctx *x, struct lab_map *m, struct lab_l2 *l)
+/* Keeps l in the context, or frees it where it is there already; not where it failed. */
+static int l2_map_locked(struct lab_ctx *x, struct lab_map *m, struct lab_l2 *l, bool force)
 {
 	struct lab_rec r;
-	int ret = l2_check(x, m, l);
+	int ret = l2_check(x, m, l, force);
+	bool again = !ret && is_there(x, l);
 
 	if (!ret)
 		ret = lab_log_reserve(2);
@@ -162,10 +181,12 @@ static int l2_map_locked(struct lab_ctx *x, struct lab_map *m, struct lab_l2 *l)
 	lab_log_table(&r, m->sgt);
 	strscpy(r.exporter, m->att->dmabuf->exp_name, sizeof(r.exporter));
 	lab_log_commit(&r);
-	if (ret)
+	if (ret || again)
 		lab_log_unreserve(1);
 	else
 		list_add_tail(&l->node, &x->ranges);
+	if (!ret && again)
+		kfree(l);
 	return ret;
 }
 
@@ -198,8 +219,8 @@ int lab_l2_map(struct lab_req *q)
 	l->size = q->size;
 	if (!l->size && l->offset < l->buffer_size)
 		l->size = l->buffer_size - l->offset;
-	ret = l2_map_locked(x, m, l);
 	q->size = l->size;
+	ret = l2_map_locked(x, m, l, q->flags & LAB_F_FORCE);
 	lab_map_unlock(a);
 unlock:
 	lab_ctx_unlock(x);

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
 
@@ -123,6 +124,19 @@ def one_attachment_twice(stage: Stage, bad: bool) -> Evidence:
     again = stage.driver.map(two.attachment)
     stage.driver.unmap(again.nr)
     return {"live": 2, "dma_address": again.dma_addr}
+
+
+@scene("B", "mapped-twice", "warning")
+def one_range_over_itself(stage: Stage, bad: bool) -> Evidence:
+    """A range is mapped again where it is, or beside it. VT-d up to 6.12 lets it pass with a
+    warning, arm's and newer page tables refuse."""
+    two = Two(stage).domain().level2()
+    if not bad:
+        two.level2(va=VA + SIZE)
+        return {}
+    with contextlib.suppress(OSError):
+        stage.driver.level2_map(two.context, two.map.nr, VA, Source.DMA, flags=F.FORCE)
+    return {"address": VA, "size": SIZE}
 
 
 @scene("B", "level2-outlives-buffer", "error")

@@ -233,6 +233,32 @@ def test_bound_again_to_the_same():
     assert scene.found("mapped-twice") == []
 
 
+@pytest.mark.parametrize("many", [1, 40])
+def test_range_of_a_private_domain_mapped_over_itself(many):
+    scene = Scene()
+    for number in range(2 * many):
+        put(scene.trace, scene.domain, VA + number % many * SIZE, IOVA, SIZE)
+    finding = one(scene.trace, "mapped-twice")
+    assert (finding.severity, finding.count) == (Severity.WARNING, many)
+    assert finding.told.title.endswith("mapped again over itself")
+    assert [finding.told.evidence[key] for key in ("address", "size")] == [VA, SIZE]
+
+
+def test_range_of_a_private_domain_mapped_again_after_unmap():
+    scene = Scene()
+    for _ in range(2):
+        put(scene.trace, scene.domain, VA, IOVA, SIZE)
+        take(scene.trace, scene.domain, VA, SIZE)
+    assert scene.found("mapped-twice") == []
+
+
+def test_other_pages_of_the_buffer_in_a_private_domain():
+    scene = Scene()
+    put(scene.trace, scene.domain, VA, IOVA, PAGE)
+    put(scene.trace, scene.domain, VA, IOVA + PAGE, PAGE)
+    assert one(scene.trace, "mapped-twice").severity is Severity.ERROR
+
+
 def let_go(scene: Scene) -> None:
     scene.trace.unmap(scene.mapping)
     scene.trace.detach(scene.attachment)
