@@ -40,6 +40,7 @@ class Late:
         self._channel: socket.socket | None = None
         self._wanted: list[str] = []
         self._begin = 0.0
+        self._places = {name: _place(name) for name in loaded.providers}
 
     def look(self) -> tuple[list[str], dict[str, Any]]:
         """See whether a module came, or a loader is done.
@@ -79,15 +80,18 @@ class Late:
             self._child = None
 
     def _came(self) -> list[str]:
-        """Modules that are there and were not; one that is gone is waited for again."""
+        """Modules that are there and were not; one that is gone is waited for again.
+
+        Only probes by kprobes let their module go; BPF trampolines hold it.
+        """
         came = []
         for name, standing in self._loaded.providers.items():
-            there = (_SYS_MODULE / name).is_dir() and (_TYPES / name).exists()
-            waiting = standing["state"] in (_WAITING, _ABSENT)
-            if there and waiting:
-                came.append(name)
-            elif not there and not waiting:
+            place = _place(name)
+            if place != self._places[name] and standing["state"] != _ABSENT:
                 standing["state"], standing["why"] = _WAITING, ""
+            if place and standing["state"] in (_WAITING, _ABSENT):
+                came.append(name)
+            self._places[name] = place
         return came
 
     def _start(self, wanted: list[str]) -> None:
@@ -137,6 +141,15 @@ class Late:
                 lines.append(_left_out(standing))
         entry = {"ts_ns": time.monotonic_ns(), "ways": message["ways"]}
         return lines, {"providers": {**entry, "standing": message["providers"]}}
+
+
+def _place(name: str) -> int:
+    """A number of a module that is there with its types, another one when it was loaded again: the
+    inode of its directory in sysfs, which is new each time (fs/kernfs/dir.c). 0: not there."""
+    try:
+        return (_SYS_MODULE / name).stat().st_ino if (_TYPES / name).exists() else 0
+    except OSError:
+        return 0
 
 
 def _left_out(standing: dict[str, str]) -> str:

@@ -34,7 +34,8 @@ class Loaded:
     programs: dict[str, int] = field(default_factory=dict)
     twins: dict[str, tuple[str, int]] = field(default_factory=dict)
     """First programs of two: the second's name, and the index of both in the map `taken`."""
-    links: list[int] = field(default_factory=list)
+    links: dict[str, int] = field(default_factory=dict)
+    """By program."""
     has_dma_flags: bool = False
     page_struct_size: int = 64
 
@@ -42,20 +43,20 @@ class Loaded:
         """Take what a loader's child sent: at first, and from each that came later."""
         rest = iter(fds)
         self.maps |= {name: next(rest) for name in message["maps"]}
-        programs = {name: next(rest) for name in message["programs"]}
-        for name in programs.keys() & self.programs.keys():
-            os.close(self.programs[name])  # of a module that was unloaded and came again
-        self.programs |= programs
+        for kept in (self.programs, self.links):
+            fresh = {name: next(rest) for name in message["programs"]}
+            for name in fresh.keys() & kept.keys():
+                os.close(kept[name])  # of a module that was unloaded and came again
+            kept.update(fresh)
         self.twins |= {name: (second, at) for name, (second, at) in message["twins"].items()}
-        self.links += rest
         self.ways += message["ways"]
         self.providers |= {one["module"]: one for one in message["providers"]}
 
     def close(self) -> None:
         """Detach every probe and free every map."""
-        for fd in (*self.links, *self.programs.values(), *self.maps.values()):
+        for fd in (*self.links.values(), *self.programs.values(), *self.maps.values()):
             os.close(fd)
-        self.links, self.programs, self.maps = [], {}, {}
+        self.links, self.programs, self.maps = {}, {}, {}
 
     @property
     def missing(self) -> list[dict[str, Any]]:

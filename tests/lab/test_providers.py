@@ -161,3 +161,31 @@ def test_its_vms_and_ranges_are_what_the_driver_did(guest):
         va: offset for va, offset in logged_pages(log, late["old"]).items() if va >= 0x4002_0000
     }
     assert {one.buffer for one in new.ranges} == {1} and all(one.mapping for one in new.ranges)
+
+
+def test_a_trace_holds_the_modules_it_hooks_by_trampolines(guest):
+    held = guest["reloaded"]["held"]
+    assert held["unload"]["status"] and "in use" in held["unload"]["stderr"]
+    assert held["tool"]["status"] == 0 and "nothing lost" in held["tool"]["stderr"]
+    assert held["after"]["status"] == 0, held["after"]
+
+
+def test_a_module_that_was_loaded_again_is_attached_again(guest):
+    result = guest["reloaded"]
+    gone, said = result["let_go"], result["let_go"]["tool"]["stderr"]
+    assert gone["unload"]["status"] == 0, gone["unload"]
+    assert gone["tool"]["status"] == 0 and "nothing lost" in said
+    assert said.count(f"module {result['module']} came: attached after") == 1
+
+
+@pytest.mark.parametrize(
+    "guest", [kernel for kernel in HERE if "drm_gpuvm" in HERE[kernel]], indirect=True
+)
+@pytest.mark.parametrize(("run", "uses"), [("held", 1), ("let_go", 2)])
+def test_what_it_did_before_and_after_is_seen(guest, run, uses):
+    model = replay(guest.capture(run))
+    vms = [one for one in model.levels.contexts.all() if one.kind == "gpu-vm"]
+    assert len(vms) == uses
+    for one in vms:
+        assert one.tgid == guest["reloaded"]["pid"]
+        assert one.born_ns and one.freed_ns and (one.mapped, len(one.ranges)) == (1, 0)

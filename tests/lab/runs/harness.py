@@ -66,9 +66,11 @@ def until(condition: Callable[[], bool], what: str) -> None:
 class Tracer:
     """`dmabuf-tool trace` at work, in a process group of its own like a terminal's."""
 
+    tool: tuple[str, ...] = ("dmabuf-tool",)
+
     def __init__(self, name: str, *arguments: str, **environment: str) -> None:
         self._out, self._err = Path(f"/tmp/{name}.out"), Path(f"/tmp/{name}.err")
-        self._argv = ["dmabuf-tool", "trace", *arguments]
+        self._argv = [*self.tool, "trace", *arguments]
         with self._out.open("wb") as out, self._err.open("wb") as err:
             self.process = subprocess.Popen(
                 self._argv,

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Level-2 providers: every module the kernel has, without its hardware; and one that comes later.
+"""Level-2 providers: every module the kernel has, without its hardware; one that comes later; and
+one that goes and comes again.
 
 No GPU is here, so the drivers of GPUs do nothing: that their probes attach and every member they
 read is found is what is seen. drm_gpuvm works for real, for the lab driver's VMs.
@@ -9,9 +10,10 @@ from __future__ import annotations
 
 import os
 import subprocess
+import sys
 from pathlib import Path
 
-from harness import SHARE, Result, Tracer, lab, tool, uapi
+from harness import SHARE, Result, Tracer, lab, run, tool, uapi
 from lab import Kind, Lab, Source
 
 MODULES = (
@@ -35,7 +37,7 @@ def load(name: str) -> bool:
 def late() -> Result:
     """A provider's module comes while a trace runs, and works; IOMMU domains older and younger
     than the trace."""
-    module = "drm_gpuvm" if (lab.MODULES / "dmabuf_lab_vm.ko").exists() else "nouveau"
+    module = provider()
     result: Result = {"module": module, "early": there(module), "pid": os.getpid()}
     with Lab() as driver:
         driver.reset()
@@ -71,6 +73,77 @@ def late() -> Result:
         lab.copy_log(str(SHARE / "late.log"))
         os.close(fd)
     return result
+
+
+class KprobeTracer(Tracer):
+    """On a kernel that has kprobes alone, whose modules can be unloaded while they are traced."""
+
+    tool = (sys.executable, str(Path(__file__).with_name("methods.py")), "kprobe")
+
+
+def reloaded() -> Result:
+    """A provider's module is unloaded and loaded again under a trace: by BPF trampolines it is
+    held, by kprobes it is not."""
+    module = provider()
+    result: Result = {"module": module, "pid": os.getpid()}
+    with Lab() as driver:
+        driver.reset()
+        driver.clear_log()
+        for name, kind in (("held", Tracer), ("let_go", KprobeTracer)):
+            start(module)
+            tracer = kind(name, "-f", "-o", str(SHARE / f"{name}.dmabuf")).ready()
+            use(driver, module)
+            result[name] = mine = {"unload": unload(module)}
+            if not there(module):
+                start(module)
+                again(tracer, module)
+                use(driver, module)
+            mine["tool"] = tracer.interrupt().end()
+            mine["after"] = unload(module) if there(module) else {"status": 0}
+        lab.copy_log(str(SHARE / "reloaded.log"))
+    return result
+
+
+def provider() -> str:
+    """The provider of this kernel that works here, or one that can be loaded at least."""
+    return "drm_gpuvm" if (lab.MODULES / "dmabuf_lab_vm.ko").exists() else "nouveau"
+
+
+def start(module: str) -> None:
+    """Load a provider, with the driver's part on top of drm_gpuvm."""
+    if not load(module):
+        raise RuntimeError(f"this kernel has no {module}")
+    if module == "drm_gpuvm":
+        lab.load_vm()
+
+
+def again(tracer: Tracer, module: str) -> None:
+    """Wait until a trace has attached to a module that came."""
+    tracer.wait(lambda: f"module {module} came" in tracer.said(), f"probes of {module}")
+
+
+def unload(module: str) -> Result:
+    """Unload it, with the driver's part on top."""
+    if module == "drm_gpuvm" and there("dmabuf_lab_vm"):
+        run(["rmmod", "dmabuf_lab_vm"])
+    return run(["rmmod", module])
+
+
+def use(driver: Lab, module: str) -> None:
+    """One range in one GPU VM, which is freed with it."""
+    if module != "drm_gpuvm":
+        return
+    device = driver.edu()[0]
+    fd = driver.export(SIZE)
+    attachment = driver.attach(fd, device)
+    m = driver.map(attachment)
+    context = driver.context(Kind.GPUVM, device)
+    driver.level2_map(context, m.nr, VA)
+    driver.level2_unmap(context, VA, SIZE)
+    driver.context_free(context)
+    driver.unmap(m.nr)
+    driver.detach(attachment)
+    os.close(fd)
 
 
 def providers() -> Result:

@@ -11,7 +11,7 @@ import pytest
 
 from dmabuf_tool.errors import ToolError
 from dmabuf_tool.model.contexts import PROVIDERS as NAMES
-from dmabuf_tool.probes import handover, modules, plan, source
+from dmabuf_tool.probes import handover, late, modules, plan, source
 from dmabuf_tool.probes.late import Late
 from dmabuf_tool.probes.loader import Loaded
 from dmabuf_tool.probes.providers import PROVIDERS
@@ -145,3 +145,41 @@ def test_what_a_trace_says_of_providers():
         "level 2 of i915; waits for modules xe",
         "level 2 of msm is not seen: no struct msm_mmu",
     ]
+
+
+def test_a_module_that_was_loaded_again_comes_again(tmp_path, monkeypatch):
+    monkeypatch.setattr(late, "_SYS_MODULE", tmp_path / "module")
+    monkeypatch.setattr(late, "_TYPES", tmp_path / "btf")
+    (tmp_path / "btf").mkdir()
+    (tmp_path / "btf/xe").touch()
+    place = tmp_path / "module/xe"
+    place.mkdir(parents=True)
+    loaded = Loaded(providers={"xe": {"module": "xe", "state": "attached", "why": ""}})
+    one = Late(loaded, Options())
+    assert one._came() == []
+    # Gone and back between two looks: sysfs has another directory.
+    (tmp_path / "module/new").mkdir()
+    place.rmdir()
+    (tmp_path / "module/new").rename(place)
+    assert one._came() == ["xe"]
+    loaded.providers["xe"]["state"] = "attached"
+    assert one._came() == []
+    place.rmdir()
+    assert one._came() == [] and loaded.providers["xe"]["state"] == "waiting"
+    place.mkdir()
+    assert one._came() == ["xe"]
+
+
+def test_what_comes_again_takes_the_place_of_what_was_there():
+    loaded = Loaded()
+    message = {"maps": [], "programs": ["a", "b"], "twins": {}, "ways": [], "providers": []}
+    first, second = ([os.dup(0) for _ in range(4)] for _ in range(2))
+    loaded.take(message, first)
+    loaded.take(message, second)
+    assert (loaded.programs, loaded.links) == (
+        dict(zip("ab", second[:2], strict=True)), dict(zip("ab", second[2:], strict=True)),
+    )  # fmt: skip
+    loaded.close()
+    for fd in first + second:
+        with pytest.raises(OSError):
+            os.fstat(fd)
