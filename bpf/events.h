@@ -46,6 +46,7 @@ enum event_kind {
 	EV_FAULT = 29,
 	EV_NAME_CONTEXT = 30,
 	EV_RELEASED = 31,		/* the return from a release: how long it took */
+	EV_LOG = 32,			/* a part of a line of the kernel log; in the ring only */
 };
 
 enum event_flag {

@@ -197,3 +197,74 @@ static inline int on_fault_entry(struct call *c)
 	submit(e);
 	return 0;
 }
+
+#define LOG_PARTS 4
+#define FOUR(a, b, c, d) ((u32)(a) | (u32)(b) << 8 | (u32)(c) << 16 | (u32)(d) << 24)
+
+/* A line in the texts of events that follow each other: one record of the ring, as event_pair. */
+struct log_line {
+	struct event first;
+	struct {
+		u32 length;
+		u32 spare;
+		struct event part;
+	} more[LOG_PARTS - 1];
+};
+
+/*
+ * Whether a line may be an IOMMU driver's: by its prefix, or by the bus of the IOMMU (AMD-Vi). Up to
+ * 5.18 the tracepoint is raised as a console prints, and the line begins with the time.
+ */
+static inline bool is_of_iommu(const char *text)
+{
+	u32 head = 0;
+
+	bpf_probe_read_kernel(&head, sizeof(head), text);
+	if ((head & 0xff) == '[')
+		return true;
+	return head == FOUR('D', 'M', 'A', 'R') || head == FOUR('A', 'M', 'D', '-') ||
+	       head == FOUR('a', 'r', 'm', '-') || head == FOUR('p', 'c', 'i', ' ');
+}
+
+static inline void copy_part(struct event *e, const char *text, u64 length, u32 from)
+{
+	u32 n = EVENT_TEXT_LEN;
+
+	if (length <= from)
+		return;
+	if (length - from < n)
+		n = length - from;
+	asm volatile("" : "+r"(n));
+	if (n <= EVENT_TEXT_LEN)
+		bpf_probe_read_kernel(e->text, n, text + from);
+}
+
+/*
+ * printk:console (text, length): faults of VT-d, SMMUv3 and AMD-Vi are lines of the log and nothing
+ * else. Whoever prints is not whose fault it is: user space reads the line (kernel/faults.py).
+ */
+static inline int on_kernel_log_entry(struct call *c)
+{
+	const char *text = (const char *)c->arg[0];
+	u64 length = c->arg[1];
+	struct log_line *line;
+
+	if (!is_of_iommu(text))
+		return 0;
+	line = events.ringbuf_reserve(sizeof(*line));
+	if (!line) {
+		count(ST_EVENTS_LOST, 1);
+		return 0;
+	}
+	start_event(&line->first, EV_LOG);
+#pragma unroll
+	for (u32 i = 0; i < LOG_PARTS - 1; i++) {
+		line->more[i].length = sizeof(struct event);
+		line->more[i].spare = 0;
+		line->more[i].part = line->first;
+		copy_part(&line->more[i].part, text, length, (i + 1) * EVENT_TEXT_LEN);
+	}
+	copy_part(&line->first, text, length, 0);
+	submit(&line->first);
+	return 0;
+}

@@ -10,6 +10,7 @@ from typing import Any
 from dmabuf_tool.live import Request
 from dmabuf_tool.model import inventory
 from dmabuf_tool.outputs import Output, Progress, open_output
+from dmabuf_tool.render.faults import attributions
 from dmabuf_tool.rules.engine import Engine
 from dmabuf_tool.schema import Batch
 
@@ -28,8 +29,7 @@ class Audience:
 
     def batch(self, batch: Batch) -> None:
         """Judge and show events."""
-        self._engine.feed(batch)
-        self._output.batch(batch)
+        self._output.batch(batch, attributions(self._engine.feed(batch)))
 
     def entry(self, entry: Mapping[str, Any]) -> None:
         """Take what was seen beside the events (model/inventory.py)."""

@@ -3,6 +3,7 @@
 
 The renderers are pure; this is their connection to stdout. Findings are shown when they first
 come and when they get worse; at the end JSON Lines has them all once more, with their counts.
+Faults are events, each with its own attribution.
 """
 
 from __future__ import annotations
@@ -14,12 +15,16 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from dmabuf_tool.kernel.text import safe
 from dmabuf_tool.live import Request, say
+from dmabuf_tool.render.faults import Attribution
 from dmabuf_tool.render.findings import finding_objects
 from dmabuf_tool.rules.engine import Engine
 from dmabuf_tool.schema import Batch
 
 if TYPE_CHECKING:
     from rich.live import Live as RichLive
+
+Faults = Mapping[int, Attribution]
+"""What the model says of a batch's faults, by their place among its events."""
 
 _RANKS: Final = {"info": 0, "warning": 1, "error": 2}
 
@@ -40,7 +45,7 @@ class Output(Protocol):
     def start(self, facts: Mapping[str, Any]) -> None:
         """The trace begins; `facts` are of the machine and its clocks."""
 
-    def batch(self, batch: Batch) -> None:
+    def batch(self, batch: Batch, faults: Faults) -> None:
         """Show events."""
 
     def tick(self, engine: Engine, progress: Progress) -> None:
@@ -62,7 +67,7 @@ class Findings:
     def start(self, facts: Mapping[str, Any]) -> None:
         """Nothing to write ahead."""
 
-    def batch(self, batch: Batch) -> None:
+    def batch(self, batch: Batch, faults: Faults) -> None:
         """Events are not shown."""
 
     def tick(self, engine: Engine, progress: Progress) -> None:
@@ -112,9 +117,9 @@ class Lines(Findings):
         """Write the names of the columns."""
         _write(self._header)
 
-    def batch(self, batch: Batch) -> None:
+    def batch(self, batch: Batch, faults: Faults) -> None:
         """Write the events of a batch."""
-        _write(self._renderer.render(batch))
+        _write(self._renderer.render(batch, faults=faults))
 
 
 class Json(Findings):
@@ -133,9 +138,9 @@ class Json(Findings):
         """Write the line that names the schema."""
         _write(self._lines.start_line(facts))
 
-    def batch(self, batch: Batch) -> None:
+    def batch(self, batch: Batch, faults: Faults) -> None:
         """Write the events of a batch."""
-        _write(self._renderer.render(batch))
+        _write(self._renderer.render(batch, faults=faults))
 
     def finding(self, found: Mapping[str, Any]) -> None:
         """Write one that is new or worse."""

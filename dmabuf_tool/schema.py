@@ -57,6 +57,7 @@ class Kind(enum.IntEnum):
     FAULT = 29
     NAME_CONTEXT = 30
     RELEASED = 31
+    LOG = 32
 
 
 NAME_KINDS: Final = (
@@ -66,6 +67,9 @@ NAME_KINDS: Final = (
     Kind.NAME_BUS,
     Kind.NAME_CONTEXT,
 )
+
+RING_KINDS: Final = (Kind.LOG,)
+"""Kinds that come through the ring and become others (probes/kernel_log.py)."""
 
 
 class Flag(enum.IntFlag):
@@ -188,6 +192,7 @@ PAYLOAD_OF: Final[dict[Kind, str]] = {
     Kind.LEVEL2_UNMAP: "l2",
     Kind.FAULT: "l2",
     Kind.RELEASED: "buf",
+    Kind.LOG: "text",
 }
 
 EVENT: Final = np.dtype([*_HEADER, *_PAYLOADS["words"]])

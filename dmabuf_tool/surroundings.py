@@ -1,8 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""What a live trace looks at beside its events: exits, who holds which buffers, IOMMU faults.
+"""What a live trace looks at beside its events: exits, and who holds which buffers.
 
-It becomes entries of the capture's inventory (model/inventory.py), and faults become events, so
-that a report knows it too.
+It becomes entries of the capture's inventory (model/inventory.py), so that a report knows it too.
 """
 
 from __future__ import annotations
@@ -12,11 +11,8 @@ from collections.abc import Set as AbstractSet
 from pathlib import Path
 from typing import Any, Final
 
-import numpy as np
-
-from dmabuf_tool.kernel import faults, fdinfo, procevents
+from dmabuf_tool.kernel import fdinfo, procevents
 from dmabuf_tool.kernel.watcher import Watcher
-from dmabuf_tool.schema import EVENT, Events, Kind, view
 
 _HOLDERS_EVERY_S: Final = 10.0
 _PROC: Final = Path("/proc")
@@ -34,11 +30,6 @@ class Surroundings:
             self._processes = procevents.watch()
         except OSError:
             self._processes = None
-        self._log: Watcher | None
-        try:
-            self._log = faults.watch()
-        except OSError:
-            self._log = None
         self._next_holders = time.monotonic() + _HOLDERS_EVERY_S
 
     def look(self) -> None:
@@ -73,25 +64,8 @@ class Surroundings:
         self._gone.update(missing)
         return [[pid, now_ns] for pid in missing]
 
-    def faults(self) -> Events:
-        """FAULT events of the kernel log since the last call; they belong behind all events of
-        their time."""
-        if self._log is None:
-            return np.empty(0, EVENT)
-        found = faults.faults(self._log.read())
-        events = np.zeros(len(found), EVENT)
-        rows = view(events, "l2")
-        for row, fault in zip(rows, found, strict=True):
-            row["kind"], row["stack"], row["ts_ns"] = Kind.FAULT, -1, fault.ts_ns
-            row["address"], row["offset"] = fault.address, fault.reason
-            row["context"], row["provider"] = fault.pasid, fault.told_by
-            row["owner"], row["client"] = fault.requester + 1, fault.tried
-        return events
-
     def close(self) -> None:
         """Stop watching."""
-        if self._log is not None:
-            self._log.close()
         if self._processes is not None:
             self._processes.close()
 

@@ -16,7 +16,6 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
@@ -32,7 +31,7 @@ from dmabuf_tool.probes.selection import Selection
 from dmabuf_tool.probes.session import Session
 from dmabuf_tool.probes.source import Options
 from dmabuf_tool.render.devices import document as device_document
-from dmabuf_tool.schema import Batch, Events, Losses, empty_batch
+from dmabuf_tool.schema import Batch, Losses
 from dmabuf_tool.surroundings import Surroundings
 
 if TYPE_CHECKING:
@@ -100,7 +99,6 @@ class Tracer:
         self._session.start()
         self._entries: list[dict[str, Any]] = []
         self._traced: set[int] = set()
-        self._faults: list[Events] = []
         self._command: subprocess.Popen[bytes] | None = None
 
     def run(self) -> int:
@@ -212,9 +210,7 @@ class Tracer:
             self._take(batch)
 
     def _take(self, batch: Batch) -> None:
-        self._deliver(self._selection.apply(batch))
-
-    def _deliver(self, batch: Batch) -> None:
+        batch = self._selection.apply(batch)
         self._events += len(batch.events)
         self._losses = batch.losses
         self._traced.update(np.unique(batch.events["tgid"]).tolist())
@@ -226,7 +222,6 @@ class Tracer:
         """Take what was seen beside the events, after all events that came before it."""
         self._look_for_modules()
         self._surroundings.look()
-        self._faults.append(self._surroundings.faults())
         now_ns = time.monotonic_ns()
         if last:
             for batch in self._session.finish():
@@ -235,7 +230,6 @@ class Tracer:
             self._read()
         if last or not self._session.behind:
             self._entries += self._surroundings.read(self._traced, last=last)
-            self._take_faults()
             for entry in self._entries:
                 self._record(lambda writer, entry=entry: writer.write_inventory(entry))  # type: ignore[misc]
                 if self._audience:
@@ -257,13 +251,6 @@ class Tracer:
         if not self._request.quiet:
             for line in lines:
                 say(line)
-
-    def _take_faults(self) -> None:
-        """Faults of the kernel log, which nothing selects: they name no process."""
-        events = np.concatenate(self._faults)
-        self._faults = []
-        if len(events):
-            self._deliver(replace(empty_batch(), events=events, losses=self._losses))
 
     def _record(self, write: Callable[[CaptureWriter], None]) -> None:
         """Write to the capture, if there is one; a full disk ends it, not the trace."""

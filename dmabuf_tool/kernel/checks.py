@@ -10,7 +10,6 @@ names. probes/checks.py adds those that load a program.
 from __future__ import annotations
 
 import ctypes
-import errno
 import os
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -203,20 +202,6 @@ def debugfs(root: Path) -> Check:
     return Check("bufinfo", what, DEGRADED, found.detail.partition(": mount")[0], fix)
 
 
-def kmsg(root: Path) -> Check:
-    """Faults of Intel VT-d and SMMUv3 reach only the kernel log."""
-    what = "/dev/kmsg"
-    try:
-        os.close(os.open(root / "dev/kmsg", os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC))
-    except OSError as error:
-        name = errno.errorcode.get(error.errno or 0, "")
-        return Check(
-            *("kmsg", what, DEGRADED, f"not readable ({name}): no faults of VT-d and SMMUv3"),
-            "run as root",
-        )
-    return Check("kmsg", what, OK, "readable")
-
-
 def iommus(root: Path) -> Check:
     """Whether level 1 translates."""
     units, groups = iommu.units(root), iommu.groups(root)
@@ -261,7 +246,7 @@ def pyroute2(root: Path) -> Check:
 
 CHECKS: Final[tuple[Callable[[Path], Check], ...]] = (
     *(privileges, core, types, bcc, libbpf, lockdown),
-    *(addresses, tracefs, debugfs, kmsg, iommus, swiotlb, pyroute2),
+    *(addresses, tracefs, debugfs, iommus, swiotlb, pyroute2),
 )
 
 

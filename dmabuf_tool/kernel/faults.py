@@ -10,31 +10,21 @@
                                                               drivers/iommu/arm/arm-smmu-v3/
     SMMUv2   Unhandled context fault: fsr=0x402, iova=0x00fff000, fsynr=0x11, cbfrsynra=0x18, cb=0
 
-The log's times are of local_clock(), which is not CLOCK_MONOTONIC: both are read together from
-/sys/kernel/debug/sched/debug (kernel/sched/debug.c, sched_debug_header()). Where that is not to
-be had, a fault has the time at which its line was read. The log is rate-limited by the drivers:
-not every fault has a line.
+Lines come from the tracepoint printk:console (probes/kernel_log.py), with the time at which they
+were printed. The times in the log itself are of local_clock(), which is not CLOCK_MONOTONIC and
+goes by ticks where the processor's counter is not stable. The drivers limit their lines: not
+every fault has one.
 """
 
 from __future__ import annotations
 
-import os
 import re
-import time
-from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, Final
-
-from dmabuf_tool.kernel.watcher import Watcher
+from typing import Final
 
 VTD, AMD, SMMUV3, SMMUV2 = 1, 2, 3, 4
 """How a fault was told: index into model.faults.TOLD_BY."""
 ACCESS, READ, WRITE = 0, 1, 2
-
-_CLOCKS: Final = Path("/sys/kernel/debug/sched/debug")
-_KMSG: Final = "/dev/kmsg"
-_RECORD: Final = 8192  # a record of /dev/kmsg is no longer (Documentation/ABI/testing/dev-kmsg)
 
 _PCI: Final = (
     r"(?:(?P<segment>[0-9a-f]{4}):)?(?P<bus>[0-9a-f]{2}):(?P<dev>[0-9a-f]{2})\.(?P<fn>[0-7])"
@@ -53,8 +43,7 @@ _SMMU: Final = re.compile(
     r"ssid: (?P<pasid>0x[0-9a-f]+) iova: (?P<address>0x[0-9a-f]+)"
 )
 _SMMU_BEGIN: Final = re.compile(r"event 0x(?P<what>[0-9a-f]{2}) received:")
-# /dev/kmsg writes the tab as \x09 (kernel/printk/printk.c, msg_print_ext_body()).
-_SMMU_WORD: Final = re.compile(r"arm-smmu-v3 \S+(?:\s|\\x09)*(?P<word>0x[0-9a-f]{16})\s*$")
+_SMMU_WORD: Final = re.compile(r"arm-smmu-v3 \S+\s+(?P<word>0x[0-9a-f]{16})\s*$")
 _SMMU2: Final = re.compile(
     r"[Uu]nhandled context fault: fsr=(?P<reason>0x[0-9a-f]+).*iova=(?P<address>0x[0-9a-f]+), "
     r"fsynr=(?P<syndrome>0x[0-9a-f]+)(?:, cbfrsynra=(?P<sid>0x[0-9a-f]+))?"
@@ -69,7 +58,7 @@ class Fault:
     """One fault.
 
     Attributes:
-        ts_ns: CLOCK_MONOTONIC.
+        ts_ns: CLOCK_MONOTONIC, of its first line.
         told_by: VTD, AMD, SMMUV3 or SMMUV2.
         address: what the device asked for.
         requester: PCI segment << 16 | bus << 8 | devfn, or a stream id; -1 unknown.
@@ -87,25 +76,11 @@ class Fault:
     pasid: int = 0
 
 
-def watch() -> Watcher:
-    """Watch the log from now on; `faults(watcher.read())` gives what came.
-
-    Raises OSError when no child can be started; a log that cannot be read is the watcher's
-    `problem`.
-    """
-    return Watcher(_source)
-
-
-def faults(events: list[dict[str, Any]]) -> list[Fault]:
-    """Turn what a watcher read into faults."""
-    return [Fault(**event) for event in events]
-
-
 class Parser:
     """Lines of the log in, faults out: SMMUv3 takes several lines for one."""
 
     def __init__(self) -> None:
-        self._what = 0
+        self._what = self._begun_ns = 0
         self._words: list[int] = []
 
     def feed(self, line: str, ts_ns: int) -> Fault | None:
@@ -119,7 +94,7 @@ class Parser:
         """SMMUv3's event record as words; Arm IHI 0070, 7.3: StreamID in the upper half of the
         first, RnW in bit 35 of the second, InputAddr the third."""
         if (begin := _SMMU_BEGIN.search(line)) is not None:
-            self._what, self._words = int(begin["what"], 16), []
+            self._what, self._words, self._begun_ns = int(begin["what"], 16), [], ts_ns
             return None
         word = _SMMU_WORD.search(line)
         if word is None or self._what not in _SMMU_FAULTS:
@@ -131,7 +106,7 @@ class Parser:
         first, second, address = self._words
         tried = READ if second >> 35 & 1 else WRITE
         pasid = first >> 12 & 0xFFFFF if first >> 11 & 1 else 0
-        return Fault(ts_ns, SMMUV3, address, first >> 32, tried, what, pasid)
+        return Fault(self._begun_ns, SMMUV3, address, first >> 32, tried, what, pasid)
 
 
 def _vtd(line: str, ts_ns: int) -> Fault | None:
@@ -188,52 +163,3 @@ def _requester(found: re.Match[str]) -> int:
         return -1
     place = int(found["bus"], 16) << 8 | int(found["dev"], 16) << 3 | int(found["fn"])
     return _hex(found["segment"]) << 16 | place
-
-
-def offset_ns(text: str) -> int | None:
-    """CLOCK_MONOTONIC less local_clock(), from the head of sched/debug; None if it has not both.
-
-    Both are in ms with six decimals, read with interrupts off.
-    """
-    found = dict(re.findall(r"^(ktime|cpu_clk)\s*:\s*(\d+\.\d{6})", text, re.MULTILINE))
-    if len(found) < 2:
-        return None
-    ktime, clock = (int(found[key].replace(".", "")) for key in ("ktime", "cpu_clk"))
-    return ktime - clock
-
-
-def _offset() -> int | None:
-    try:
-        with _CLOCKS.open("rb", buffering=0) as file:
-            return offset_ns(file.read(2048).decode("ascii", "replace"))
-    except OSError:
-        return None
-
-
-def _source() -> Iterator[dict[str, Any]]:
-    """Read the log, in the child."""
-    parser = Parser()
-    fd = os.open(_KMSG, os.O_RDONLY | os.O_CLOEXEC)
-    os.lseek(fd, 0, os.SEEK_END)
-    while True:
-        try:
-            record = os.read(fd, _RECORD)
-        except BrokenPipeError:  # lines were overwritten before they were read
-            continue
-        now_ns = time.monotonic_ns()
-        prefix, _, line = record.decode("utf-8", "replace").partition(";")
-        fault = parser.feed(line.partition("\n")[0], 0)
-        if fault is None:
-            continue
-        offset = _offset()
-        stamp = prefix.split(",")[2] if prefix.count(",") >= 3 else ""
-        ts_ns = int(stamp) * 1000 + offset if offset is not None and stamp.isdigit() else now_ns
-        yield {
-            "ts_ns": min(ts_ns, now_ns),
-            "told_by": fault.told_by,
-            "address": fault.address,
-            "requester": fault.requester,
-            "tried": fault.tried,
-            "reason": fault.reason,
-            "pasid": fault.pasid,
-        }

@@ -31,7 +31,47 @@ TOLD_BY: Final = ("unknown", "vt-d", "amd-vi", "smmuv3", "smmuv2", "io_page_faul
 TRIED: Final = ("access", "read", "write")
 
 LIVE, ENDED, OTHER, NEVER_MAPPED = "live", "unmapped", "another device's", "never mapped"
+TOO_MANY: Final = "not looked up"
+A_SECOND: Final = 100
+"""Faults of a device that are looked up in a second: a device that runs wild makes more than
+anybody reads, and each is searched for in all that is remembered."""
 PAGE: Final = 4096
+
+
+class Meter:
+    """Which faults of one device are looked up: the first of each second of the stream's time."""
+
+    def __init__(self) -> None:
+        self._second = self._seen = 0
+
+    def lets(self, ts_ns: int) -> bool:
+        """Whether a fault of this time is."""
+        second = ts_ns // 1_000_000_000
+        if second != self._second:
+            self._second, self._seen = second, 0
+        self._seen += 1
+        return self._seen <= A_SECOND
+
+
+def unexplained(levels: LevelState, event: dict[str, Any]) -> Hazard:
+    """A fault that is counted only: `detail` is TOO_MANY."""
+    device = event["device"] or levels.device_called(pci_name(event["owner"]))
+    hazard = Hazard(What.FAULT, event["ts_ns"], device=device, severe=True, detail=TOO_MANY)
+    hazard.numbers = _said(event)
+    return hazard
+
+
+def _said(event: dict[str, Any]) -> dict[str, int | float | str | bool | None]:
+    """What the IOMMU says of a fault."""
+    numbers: dict[str, int | float | str | bool | None] = {
+        "address": event["address"],
+        "tried": TRIED[event["client"]] if event["client"] < len(TRIED) else TRIED[0],
+        "told_by": TOLD_BY[event["provider"]] if event["provider"] < len(TOLD_BY) else TOLD_BY[0],
+        "reason": event["offset"],
+    }
+    if event["owner"]:
+        numbers["requester"] = event["owner"] - 1
+    return numbers
 
 
 def explain(levels: LevelState, event: dict[str, Any]) -> Hazard:
@@ -43,14 +83,7 @@ def explain(levels: LevelState, event: dict[str, Any]) -> Hazard:
     address, ts_ns = event["address"], event["ts_ns"]
     device = event["device"] or levels.device_called(pci_name(event["owner"]))
     hazard = Hazard(What.FAULT, ts_ns, device=device, severe=True, detail=NEVER_MAPPED)
-    hazard.numbers = {
-        "address": address,
-        "tried": TRIED[event["client"]] if event["client"] < len(TRIED) else TRIED[0],
-        "told_by": TOLD_BY[event["provider"]] if event["provider"] < len(TOLD_BY) else TOLD_BY[0],
-        "reason": event["offset"],
-    }
-    if event["owner"]:
-        hazard.numbers["requester"] = event["owner"] - 1
+    hazard.numbers = _said(event)
     now = levels.domain_at(device, ts_ns) if device else 0
     context = levels.contexts.find(now)
     hazard.context = context

@@ -11,7 +11,7 @@ from typing import Any, Final
 import numpy as np
 
 from dmabuf_tool.model.contexts import GPU_VM, TELL_ALL, UNMANAGED, Context, is_worker
-from dmabuf_tool.model.faults import explain
+from dmabuf_tool.model.faults import Meter, explain, unexplained
 from dmabuf_tool.model.hazards import Hazard, What
 from dmabuf_tool.model.level2 import Level2
 from dmabuf_tool.model.level_state import LevelState
@@ -38,6 +38,8 @@ class LevelEvents:
     def __init__(self, state: LevelState, level2: Level2) -> None:
         self._state = state
         self._level2 = level2
+        self._meters: dict[tuple[int, int], Meter] = {}
+        """Of faults, by device or requester."""
 
     def on_event(self, row: tuple[Events, int]) -> None:
         """One event of KINDS, as an array of one, and its place in the stream."""
@@ -193,7 +195,9 @@ class LevelEvents:
                 )  # fmt: skip
 
     def _on_fault(self, event: Record) -> None:
-        self._state.hazards.append(explain(self._state, event))
+        meter = self._meters.setdefault((event["device"], event["owner"]), Meter())
+        told = explain if meter.lets(event["ts_ns"]) else unexplained
+        self._state.hazards.append(told(self._state, event))
 
 
 _HANDLERS: Final[dict[int, Callable[[LevelEvents, Record], None]]] = {

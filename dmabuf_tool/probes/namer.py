@@ -9,16 +9,14 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
-from pathlib import Path
 from typing import Any, Final
 
 from dmabuf_tool.kernel import symbols
 from dmabuf_tool.kernel.watcher import Watcher
 
 _OWN_FRAMES: Final = ("bpf_prog_", "bpf_trampoline_", "bpf_get_stackid", "__bpf_prog_")
-_MODULES: Final = Path("/proc/modules")
 
 
 class Namer:
@@ -53,23 +51,30 @@ class Namer:
 
 
 def _name(reader: int) -> Iterator[dict[str, Any]]:
-    """The child: reads stacks, yields their names; the table is read again as modules change.
+    """The child: reads stacks, yields their names.
 
-    It is first read before anybody asks: a batch waits until its stacks have names.
+    The table is read at once, because what is behind an unnamed stack waits for it; and again for
+    a stack through a module that it does not know.
     """
-    known = _loaded(_MODULES.read_text())
-    table = symbols.Table.read()
+    known, table = symbols.modules(), symbols.Table.read()
     with open(reader, encoding="ascii") as lines:
         for line in lines:
             key, addresses = json.loads(line)
-            loaded = _loaded(_MODULES.read_text())
-            if loaded != known:
-                table, known = symbols.Table.read(), loaded
+            loaded = symbols.modules()
+            if any(map(_fresh(known, loaded), addresses)):
+                known, table = loaded, symbols.Table.read()
             frames = [str(place) if place else "?" for place in table.locate(addresses)]
             yield {"key": key, "frames": [f for f in frames if not f.startswith(_OWN_FRAMES)]}
 
 
-def _loaded(modules: str) -> frozenset[tuple[str, str]]:
-    """Name and address of each module: one that was loaded again has another address."""
-    rows = (line.split() for line in modules.splitlines())
-    return frozenset((row[0], row[5]) for row in rows if len(row) > 5)
+def _fresh(
+    known: dict[str, symbols.Module], loaded: dict[str, symbols.Module]
+) -> Callable[[int], bool]:
+    """Whether an address is in a module that came since: one that was loaded again lies elsewhere,
+    or comes to lie where another was."""
+    places = [
+        (one.address, one.address + one.size)
+        for name, one in loaded.items()
+        if name not in known or known[name].address != one.address
+    ]
+    return lambda address: any(low <= address < high for low, high in places)

@@ -167,6 +167,18 @@ HOOKS: Final = (
         "faults of IOMMUs that raise io_page_fault",
         raw_tracepoint="io_page_fault",
     ),
+    # printk:console is raised for each line as it is stored, whatever a console shows of it
+    # (kernel/printk/printk.c, printk_sprint()); before Linux 5.19, 701850dc0c31 ("printk, tracing:
+    # fix console tracepoint"), for what a console shows.
+    Hook(
+        "kernel_log",
+        "iommu",
+        (),
+        True,
+        False,
+        "faults that only the kernel log tells: VT-d, SMMUv3, AMD-Vi",
+        raw_tracepoint="console",
+    ),
 )
 
 

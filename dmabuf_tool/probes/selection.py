@@ -2,8 +2,9 @@
 """Which events a trace keeps: by process, device and exporter.
 
 Everything downstream (capture, model, renderers) sees the selected stream only, so that a report
-on the capture says what the live trace said. What describes objects is always kept. An
-attachment that was selected is followed to its end, whoever ends it.
+on the capture says what the live trace said. What describes objects is always kept, and so are
+faults, which name no process. An attachment that was selected is followed to its end, whoever ends
+it.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ _DESCRIBING: Final = (
     Kind.DOMAIN_FREE,
     Kind.CONTEXT,
     Kind.CONTEXT_FREE,
+    Kind.FAULT,
     *NAME_KINDS,
 )
 

@@ -22,6 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dmabuf_tool.probes import bpf, maps, pages
+from dmabuf_tool.probes.kernel_log import KernelLog
 from dmabuf_tool.probes.loader import Loaded
 from dmabuf_tool.probes.namer import Namer
 from dmabuf_tool.probes.ring import ChunkRing, EventRing
@@ -75,6 +76,7 @@ class Session:
         self._loaded = loaded
         self._events = EventRing(loaded.maps["events"], options.event_ring)
         self._chunks = ChunkRing(loaded.maps["chunks"], options.chunk_ring)
+        self._log = KernelLog()
         self._namer = Namer()  # forks: before the thread begins, and with all rights
         self._drained: list[_Drained] = []
         self._backlog = 0
@@ -109,6 +111,7 @@ class Session:
         with self._draining:
             parts, self._drained, self._backlog = self._drained, [], 0
         events, tables, raw = _join(parts)
+        events = self._log.take(events)
         before = self._losses
         self._count()
         if len(events) or len(tables) or self._losses != before:

@@ -193,12 +193,12 @@ def _dom(rows: Events) -> list[str]:
     return cells
 
 
-_IOMMU: Final = ("size", "iova", "done", "kind", "calls", "domain", "result")
+_IOMMU: Final = ("size", "iova", "done", "kind", "calls", "domain", "result", "flags")
 
 
 def _iommu(rows: Events) -> list[str]:
     cells = []
-    for size, iova, done, kind, calls, domain, result, text in zip(
+    for size, iova, done, kind, calls, domain, result, flags, text in zip(
         *(rows[name].tolist() for name in _IOMMU),
         _results(rows, "iommu"),
         strict=True,
@@ -207,7 +207,8 @@ def _iommu(rows: Events) -> list[str]:
         if calls > 1:
             cell += f" {calls} calls"
         if domain:
-            cell += f" domain {domain}"
+            inside = flags & Flag.INSIDE or kind == Kind.BOUNCE
+            cell += f" {'domain' if inside else 'context'} {domain}"
         if kind == Kind.IOMMU_UNMAP and result >= 0 and done != size:
             cell += f" partial: {human_size(done)} unmapped"
         cells.append(cell)

@@ -14,6 +14,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict
 from itertools import repeat
+from types import MappingProxyType
 from typing import Any, Final
 
 import numpy as np
@@ -21,12 +22,15 @@ from numpy.typing import NDArray
 
 from dmabuf_tool.kernel.errnos import errno_name
 from dmabuf_tool.kernel.text import decode
+from dmabuf_tool.model.contexts import IOMMU
+from dmabuf_tool.render.faults import Attribution
 from dmabuf_tool.render.names import (
     EVENT_NAMES,
     SELF_DESCRIBING,
     Buffer,
     Device,
     Names,
+    kinds_told,
     unknown_buffer,
 )
 from dmabuf_tool.render.segments import Scatterlists
@@ -133,8 +137,17 @@ NOT_TOLD: Final[Mapping[Kind, tuple[str, ...]]] = {
 }
 """Keys of a kind's payload that its events do not fill: null."""
 
+PRIVATE_KEYS: Final = {
+    "paddr": "level2-map in a private domain: what it targets, a page or a DMA address",
+    "done": "level2-map and level2-unmap in a private domain: bytes really mapped or unmapped",
+    "prot": "level2-map in a private domain: IOMMU_READ, IOMMU_WRITE, ... as numbers",
+}
+"""What the IOMMU API tells of a private domain's maps, and other providers of theirs do not."""
+
 EXTRA_KEYS: Final = {
+    **PRIVATE_KEYS,
     "phase": "cpu-access only: begin or end",
+    "attribution": "fault only: whose address it was, with the keys below",
     "stack": "with --stacks: list of frames, innermost first; null: none taken",
     "segments": "map, with --segments: list of [dma_address, dma_length], as far as they were "
     "copied; null: not copied, or given before with this mapping (cached)",
@@ -190,15 +203,22 @@ class JsonRenderer:
         self._scatterlists = Scatterlists() if segments else None
         self._names = Names()
         self._losses = Losses()
+        self._faults: Mapping[int, Attribution] = {}
         self._comms: dict[bytes, str] = {}
         self._flags: dict[int, str] = {}
         self._buffers: dict[int, str] = {}
         self._devices: dict[int, tuple[str, int]] = {}
 
-    def render(self, batch: Batch, shown: NDArray[np.bool_] | None = None) -> str:
+    def render(
+        self,
+        batch: Batch,
+        shown: NDArray[np.bool_] | None = None,
+        faults: Mapping[int, Attribution] = MappingProxyType({}),
+    ) -> str:
         """The lines of a batch, each with its line break.
 
-        `shown` (n,) chooses events; those it leaves out still introduce names.
+        `shown` (n,) chooses events; those it leaves out still introduce names. `faults`: whose
+        address each was, by its index.
         """
         if self._stacks is not None:
             self._stacks.update(batch.stacks)
@@ -210,6 +230,7 @@ class JsonRenderer:
             wanted &= shown
         if self._failed:
             wanted &= batch.events["result"] < 0
+        self._faults = faults
         lines = self._events(batch.events, wanted)
         if batch.losses != self._losses:
             self._losses = batch.losses
@@ -221,6 +242,7 @@ class JsonRenderer:
         names, teaching = self._names, self._names.teaching
         columns = [events[name].tolist() for name in _FIELDS]
         extra = self._stacks is not None or self._scatterlists is not None
+        told = kinds_told(events).tolist()
         lines = []
         for index, (row, show, payload) in enumerate(
             zip(zip(*columns, strict=True), wanted.tolist(), _payloads(events, wanted), strict=True)
@@ -239,14 +261,15 @@ class JsonRenderer:
                 of_device, home = self._devices.get(device) or self._device(device)
                 errno = f'"{errno_name(result)}"' if result < 0 else "null"
                 lines.append(
-                    f'{{"type":"event","event":"{_NAMES[kind]}","ts_ns":{ts},'
+                    f'{{"type":"event","event":"{_NAMES[told[index]]}","ts_ns":{ts},'
                     f'"duration_ns":{duration or "null"},"result":{result},"errno":{errno},'
                     f'"pid":{tgid},"tid":{tid},"comm":{self._comms.get(comm) or self._comm(comm)},'
                     f'{of_buffer},"attachment":{(kind != Kind.DEVICE and attachment) or "null"},'
                     f'"mapping":{mapping or "null"},{of_device},'
                     f'"domain":{domain or home or "null"},'
                     f'"flags":{self._flags.get(flags) or self._flag_list(flags)},'
-                    f"{payload}{self._extra(events, index) if extra else ''}}}\n"
+                    f"{payload}{self._fault(index) if kind == Kind.FAULT else ''}"
+                    f"{self._extra(events, index) if extra else ''}}}\n"
                 )
             if kind == Kind.MAP and self._scatterlists is not None:
                 self._scatterlists.forget(mapping)
@@ -254,6 +277,12 @@ class JsonRenderer:
                 names.forget(buffer)
                 self._buffers.pop(buffer, None)
         return lines
+
+    def _fault(self, index: int) -> str:
+        """Whose address a fault's was, with a comma in front."""
+        told = self._faults.get(index)
+        members = json.dumps(told.members if told else None, separators=(",", ":"))
+        return f',"attribution":{members}'
 
     def _extra(self, events: Events, index: int) -> str:
         """The keys that options add, with a comma in front."""
@@ -302,6 +331,10 @@ def _payloads(events: Events, wanted: NDArray[np.bool_]) -> list[str]:
         kind = Kind(number)
         payload = PAYLOAD_OF[kind]
         chosen = np.flatnonzero(wanted & (events["kind"] == kind))
+        if payload == "iommu" and kind != Kind.BOUNCE:
+            outside = (events["flags"][chosen] & Flag.INSIDE) == 0
+            _private(events, chosen[outside], kind, texts)
+            chosen = chosen[~outside]
         rows = view(events[chosen], payload)
         told = [pair for pair in PAYLOAD_KEYS[payload] if pair[0] not in NOT_TOLD.get(kind, ())]
         columns = [_column(key, rows[name].tolist(), rows) for key, name in told]
@@ -315,6 +348,17 @@ def _payloads(events: Events, wanted: NDArray[np.bool_]) -> list[str]:
     return texts
 
 
+def _private(events: Events, chosen: NDArray[np.intp], kind: Kind, texts: list[str]) -> None:
+    """The keys of maps and unmaps in private domains: those of level 2, and PRIVATE_KEYS."""
+    rows = view(events[chosen], "iommu")
+    names = ("domain", "iova", "size", "paddr", "done", "prot")
+    columns = [rows[name].tolist() for name in names]
+    if kind == Kind.IOMMU_UNMAP:
+        columns[3] = columns[5] = ["null"] * len(rows)
+    for index, values in zip(chosen.tolist(), zip(*columns, strict=True), strict=True):
+        texts[index] = _PRIVATE_FORM % values
+
+
 def _form(kind: Kind) -> str:
     """The format of a kind's own keys; what it does not tell is null in it already."""
     payload, hidden = PAYLOAD_OF[kind], NOT_TOLD.get(kind, ())
@@ -325,6 +369,10 @@ def _form(kind: Kind) -> str:
     return ",".join(parts)
 
 
+_PRIVATE_FORM: Final = (
+    '"context":%s,"address":%s,"size":%s,"offset":null,'
+    f'"provider":{IOMMU},"owner":null,"client":null,"paddr":%s,"done":%s,"prot":%s'
+)
 _FORMS: Final = {kind: _form(kind) for kind in EVENT_NAMES}
 
 

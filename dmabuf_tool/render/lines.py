@@ -8,7 +8,8 @@ A stream gives the same lines however it is cut into batches.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from types import MappingProxyType
 from typing import Final
 
 import numpy as np
@@ -16,7 +17,15 @@ from numpy.typing import NDArray
 
 from dmabuf_tool.kernel.text import decode, pad, safe
 from dmabuf_tool.render.details import details
-from dmabuf_tool.render.names import EVENT_NAMES, SELF_DESCRIBING, Buffer, Names, unknown_buffer
+from dmabuf_tool.render.faults import Attribution
+from dmabuf_tool.render.names import (
+    EVENT_NAMES,
+    SELF_DESCRIBING,
+    Buffer,
+    Names,
+    kinds_told,
+    unknown_buffer,
+)
 from dmabuf_tool.render.table import Column
 from dmabuf_tool.schema import Batch, Events, Flag, Kind, Losses
 
@@ -71,14 +80,22 @@ class LineRenderer:
         self._buffer_cells: dict[int, str] = {}
         self._device_cells: dict[int, str] = {}
 
-    def render(self, batch: Batch, shown: NDArray[np.bool_] | None = None) -> str:
+    def render(
+        self,
+        batch: Batch,
+        shown: NDArray[np.bool_] | None = None,
+        faults: Mapping[int, Attribution] = MappingProxyType({}),
+    ) -> str:
         """The lines of a batch, each with its line break.
 
-        `shown` (n,) chooses events; those it leaves out still introduce names.
+        `shown` (n,) chooses events; those it leaves out still introduce names. `faults`: whose
+        address each was, by its index; of a flood those that were looked up have a line.
         """
         if self._show_stacks:
             self._stacks.update(batch.stacks)
-        lines = list(self._lines(batch.events, self._wanted(batch.events, shown)))
+        wanted = self._wanted(batch.events, shown)
+        wanted[[index for index, one in faults.items() if not one.looked_up]] = False
+        lines = list(self._lines(batch.events, wanted, faults))
         if batch.losses != self._losses:
             self._losses = batch.losses
             lines.append(lost_line(batch.losses))
@@ -98,11 +115,14 @@ class LineRenderer:
             wanted &= (kinds != Kind.RELEASED) | (events["duration_ns"] >= _LONG_RELEASE_NS)
         return wanted
 
-    def _lines(self, events: Events, wanted: NDArray[np.bool_]) -> Iterator[str]:
+    def _lines(
+        self, events: Events, wanted: NDArray[np.bool_], faults: Mapping[int, Attribution]
+    ) -> Iterator[str]:
         """Walk the events in order: learn, then join the cells of those that are wanted."""
         names, teaching = self._names, self._names.teaching
         columns = [events[name].tolist() for name in _FIELDS]
         texts = details(events, wanted)
+        told = kinds_told(events).tolist()
         for index, (ts, comm, tgid, kind, buffer, device, stack, show, detail) in enumerate(
             zip(*columns, wanted.tolist(), texts, strict=True)
         ):
@@ -117,8 +137,16 @@ class LineRenderer:
                     of_buffer = _buffer_cell(buffer, unknown_buffer(events[index]))
                 else:
                     of_buffer = self._buffer_cells.get(buffer) or self._buffer(buffer)
+                event = _EVENT_CELLS[told[index]]
+                if kind == Kind.FAULT and index in faults:
+                    fault = faults[index]
+                    of_buffer, of_device = self._buffer(fault.buffer), self._device(fault.device)
+                    yield (
+                        f"{seconds:10.6f} {process} {event} {of_buffer} {of_device} {detail}:"
+                        f" {safe(fault.text)}"
+                    )
+                    continue
                 of_device = self._device_cells.get(device) or self._device(device)
-                event = _EVENT_CELLS[kind]
                 yield f"{seconds:10.6f} {process} {event} {of_buffer} {of_device} {detail}"
                 if stack >= 0 and self._show_stacks:
                     yield from (f"{'':11}{safe(frame)}" for frame in self._stacks.get(stack, ()))

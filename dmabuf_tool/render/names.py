@@ -10,8 +10,11 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+import numpy as np
+from numpy.typing import NDArray
+
 from dmabuf_tool.kernel.text import decode
-from dmabuf_tool.schema import VIEWS, Kind
+from dmabuf_tool.schema import VIEWS, Events, Flag, Kind
 
 EVENT_NAMES: Final[dict[Kind, str]] = {
     Kind.BUFFER: "buffer",
@@ -42,6 +45,19 @@ EVENT_NAMES: Final[dict[Kind, str]] = {
     Kind.RELEASED: "released",
 }
 """Events as lines and JSON name them; NAME_* events introduce and are not shown."""
+
+
+def kinds_told(events: Events) -> NDArray[np.uint16]:
+    """The kinds as which events are named, shape (n,).
+
+    A map of the IOMMU API outside of dma-buf calls is in a driver's own domain (bpf/iommu.bpf.c,
+    is_not_ours()): level 2, as a GPU VM's is.
+    """
+    kinds: NDArray[np.uint16] = events["kind"].copy()
+    outside = (events["flags"] & Flag.INSIDE) == 0
+    kinds[outside & (kinds == Kind.IOMMU_MAP)] = Kind.LEVEL2_MAP
+    kinds[outside & (kinds == Kind.IOMMU_UNMAP)] = Kind.LEVEL2_UNMAP
+    return kinds
 
 
 @dataclass(slots=True)

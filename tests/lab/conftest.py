@@ -25,7 +25,17 @@ sys.path[:0] = [str(LAB), str(LAB.parents[1])]
 
 KERNELS = ("6.1", "6.12", "7.2", "arm64")
 SCENARIOS = (
-    *("surroundings", "refused", "truth", "late", "levels", "inspection", "healthy"),
+    *(
+        "surroundings",
+        "refused",
+        "truth",
+        "late",
+        "reloaded",
+        "levels",
+        "faults_late",
+        "inspection",
+        "healthy",
+    ),
     *("contiguous", "filters", "interrupted", "killed", "full_disk", "methods", "providers"),
 )
 RUNS = 3

@@ -77,26 +77,33 @@ static struct pci_driver edu_driver = {
 	.remove = edu_remove,
 };
 
-/* The engine runs from a 100 ms timer; the run bit drops when it is done. */
-static int edu_run(struct lab_dev *d, u64 bus, u32 len, bool to_memory)
+/*
+ * The engine runs from a 100 ms timer; the run bit drops when it is done. What it did, it did
+ * after *busy_ns, when it was last seen not to be done, and before the return.
+ */
+static int edu_run(struct lab_dev *d, u64 bus, u32 len, bool to_memory, u64 *busy_ns)
 {
-	unsigned int tries;
+	u64 end = ktime_get_ns() + 10 * NSEC_PER_SEC;
 
 	writeq(to_memory ? EDU_BUFFER : bus, d->regs + EDU_DMA_SRC);
 	writeq(to_memory ? bus : EDU_BUFFER, d->regs + EDU_DMA_DST);
 	writeq(len, d->regs + EDU_DMA_COUNT);
 	writeq(EDU_DMA_RUN | (to_memory ? EDU_DMA_TO_MEMORY : 0), d->regs + EDU_DMA_CMD);
-	for (tries = 0; tries < 1000; tries++) {
-		msleep(10);
+	do {
+		u64 now = ktime_get_ns();
+
 		if (!(readl(d->regs + EDU_DMA_CMD) & EDU_DMA_RUN))
 			return 0;
-	}
+		*busy_ns = now;
+		usleep_range(100, 200);
+	} while (*busy_ns < end);
 	return -ETIMEDOUT;
 }
 
 static int edu_dma_locked(struct lab_dev *d, struct lab_req *q)
 {
 	struct lab_rec r;
+	u64 busy_ns = 0;
 	u64 done;
 	int ret;
 
@@ -109,12 +116,13 @@ static int edu_dma_locked(struct lab_dev *d, struct lab_req *q)
 	for (done = 0; !ret && done < q->size; done += EDU_CHUNK) {
 		u32 len = min_t(u64, q->size - done, EDU_CHUNK);
 
-		ret = edu_run(d, q->addr + done, len, q->direction == DMA_FROM_DEVICE);
+		ret = edu_run(d, q->addr + done, len, q->direction == DMA_FROM_DEVICE, &busy_ns);
 	}
 	lab_log_stop(&r, ret);
 	strscpy(r.device, dev_name(d->dev), sizeof(r.device));
 	r.direction = q->direction;
 	r.va = q->addr;
+	r.offset = busy_ns;
 	r.bytes = q->size;
 	lab_log_commit(&r);
 	q->ns = r.ts_ns - r.start_ns;

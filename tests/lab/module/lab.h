@@ -277,6 +277,11 @@ bool lab_ctx_dma_ok(struct lab_ctx *ctx, u64 addr, u64 size);
 
 void lab_table_init(struct dentry *dir);
 
+/* ---- witness.c ---- */
+
+void lab_witness_init(struct dentry *dir);
+void lab_witness_exit(void);
+
 /* ---- main.c ---- */
 
 /* Marks the calling thread as one that undoes what nobody asked to undo; the log says so. */

@@ -264,11 +264,13 @@ int lab_log_init(void)
 	debugfs_create_file("log", 0400, log_dir, NULL, &log_seq_fops);
 	debugfs_create_file("state", 0400, log_dir, NULL, &state_fops);
 	lab_table_init(log_dir);
+	lab_witness_init(log_dir);
 	return 0;
 }
 
 void lab_log_exit(void)
 {
+	lab_witness_exit();
 	debugfs_remove_recursive(log_dir);
 	vfree(log_lines);
 }

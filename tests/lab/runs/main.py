@@ -7,13 +7,14 @@ from __future__ import annotations
 import sys
 
 from ends import full_disk, interrupted, killed, refused
+from faults_late import faults_late
 from filters import filters
 from findings import contiguous, healthy
 from harness import lab, save
 from inspection import inspection, surroundings
 from levels import levels
 from methods import methods
-from providers import late, providers
+from providers import late, providers, reloaded
 from truth import truth
 
 SCENARIOS = {
@@ -21,7 +22,9 @@ SCENARIOS = {
     "refused": refused,
     "truth": truth,
     "late": late,
+    "reloaded": reloaded,
     "levels": levels,
+    "faults_late": faults_late,
     "inspection": inspection,
     "healthy": healthy,
     "contiguous": contiguous,

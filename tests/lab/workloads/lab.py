@@ -223,6 +223,13 @@ def copy_log(path: Path | str) -> int:
     return text.count("\n")
 
 
+def copy_faults(path: Path | str) -> int:
+    """Writes down when faults were told; returns how many."""
+    text = (DEBUGFS / "faults").read_text()
+    Path(path).write_text(text)
+    return text.count("\n")
+
+
 class Lab:
     """One open file of the driver. Every method raises OSError with the kernel's errno."""
 
@@ -372,6 +379,7 @@ class Lab:
         source: int = Source.DMA,
         offset: int = 0,
         size: int = 0,
+        flags: int = 0,
     ) -> int:
         """Maps size bytes (0: the rest) of a mapping at va; returns the bytes mapped."""
         q = self.call(
@@ -382,6 +390,7 @@ class Lab:
             source=source,
             offset=offset,
             size=size,
+            flags=flags,
         )
         return int(q.size)
 

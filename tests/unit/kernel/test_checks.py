@@ -82,12 +82,6 @@ def test_file_systems(tmp_path):
     assert checks.swiotlb(tmp_path).detail.startswith("64.0 MiB")
 
 
-def test_kernel_log(tmp_path):
-    assert checks.kmsg(tmp_path).status == DEGRADED
-    write(tmp_path, "dev/kmsg")
-    assert checks.kmsg(tmp_path).status == OK
-
-
 def test_iommu(tmp_path):
     assert checks.iommus(tmp_path).status == DEGRADED
     write(tmp_path, "sys/class/iommu/dmar0/uevent")

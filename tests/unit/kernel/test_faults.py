@@ -15,7 +15,6 @@ from dmabuf_tool.kernel.faults import (
     WRITE,
     Fault,
     Parser,
-    offset_ns,
 )
 from dmabuf_tool.model.faults import pci_name
 
@@ -63,16 +62,15 @@ def test_formats(line, fault):
     assert Parser().feed(line, 7) == fault
 
 
-@pytest.mark.parametrize("tab", ["\t", "\\x09"])
-def test_smmuv3_record_of_several_lines(tab):
+def test_smmuv3_record_of_several_lines():
     parser = Parser()
     begin = "arm-smmu-v3 arm-smmu-v3.0.auto: "
     assert parser.feed(begin + "event 0x10 received:", 1) is None
-    assert parser.feed(begin + tab + "0x0000001800000010", 2) is None
-    assert parser.feed(begin + tab + "0x0000000800000000", 3) is None
-    wanted = Fault(4, SMMUV3, 0xFFF00000, EDU, READ, 0x10)
-    assert parser.feed(begin + tab + "0x00000000fff00000", 4) == wanted
-    assert parser.feed(begin + tab + "0x0000000000000000", 5) is None
+    assert parser.feed(begin + "\t0x0000001800000010", 2) is None
+    assert parser.feed(begin + "\t0x0000000800000000", 3) is None
+    wanted = Fault(1, SMMUV3, 0xFFF00000, EDU, READ, 0x10)
+    assert parser.feed(begin + "\t0x00000000fff00000", 4) == wanted
+    assert parser.feed(begin + "\t0x0000000000000000", 5) is None
 
 
 def test_smmuv3_event_without_an_address():
@@ -80,17 +78,6 @@ def test_smmuv3_event_without_an_address():
     parser.feed("arm-smmu-v3 x: event 0x02 received:", 1)
     lines = ["arm-smmu-v3 x: \t0x0000001800000002"] * 4
     assert [parser.feed(line, 1) for line in lines] == [None] * 4
-
-
-def test_clocks():
-    text = (
-        "Sched Debug Version: v0.11, 6.12\n"
-        "ktime                                   : 47518.951937\n"
-        "sched_clk                               : 48186.759566\n"
-        "cpu_clk                                 : 47541.433129\n"
-    )
-    assert offset_ns(text) == 47518951937 - 47541433129
-    assert offset_ns("nothing") is None
 
 
 def test_names_of_requesters():

@@ -8,18 +8,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 from render_samples import HOSTILE, START, any_batch, batch, cut, event, story, table
 
+from dmabuf_tool.render.faults import Attribution
 from dmabuf_tool.render.jsonlines import (
     EXTRA_KEYS,
     KEYS,
     NOT_TOLD,
     PAYLOAD_KEYS,
+    PRIVATE_KEYS,
     SCHEMA,
     JsonRenderer,
     finding_line,
     start_line,
 )
 from dmabuf_tool.render.names import EVENT_NAMES
-from dmabuf_tool.schema import PAYLOAD_OF, VIEWS, Batch, Kind, Losses
+from dmabuf_tool.schema import PAYLOAD_OF, VIEWS, Batch, Flag, Kind, Losses
 
 
 def objects(text: str) -> list[dict[str, Any]]:
@@ -61,12 +63,37 @@ def test_other_kinds() -> None:
 
 def test_every_event_has_the_keys_of_the_contract() -> None:
     for kind, name in EVENT_NAMES.items():
-        (found,) = objects(JsonRenderer().render(batch(event(kind))))
+        # iommu-map and iommu-unmap are inside dma-buf calls; elsewhere they have other names.
+        (found,) = objects(JsonRenderer().render(batch(event(kind, flags=Flag.INSIDE))))
         keys = [*KEYS, *(key for key, _ in PAYLOAD_KEYS[PAYLOAD_OF[kind]])]
         if name == "cpu-access":
             keys.append("phase")
+        if name == "fault":
+            keys.append("attribution")
         assert list(found) == keys
         assert found["event"] == name
+
+
+def test_maps_in_private_domains_are_level_2() -> None:
+    where = {"domain": 8, "iova": 0x1000, "size": 8192}
+    mapped = event(Kind.IOMMU_MAP, paddr=0x8000, done=4096, prot=3, **where)
+    gone = event(Kind.IOMMU_UNMAP, done=8192, **where)
+    vm = event(Kind.LEVEL2_MAP, context=9)
+    found = objects(JsonRenderer().render(batch(mapped, gone, vm)))
+    assert [one["event"] for one in found] == ["level2-map", "level2-unmap", "level2-map"]
+    own = {"paddr": 0x8000, "done": 4096, "prot": 3}
+    told = {"context": 8, "address": 0x1000, "size": 8192, "offset": None, "provider": 1}
+    assert told | own == {key: found[0][key] for key in told | own}
+    assert [found[1][key] for key in PRIVATE_KEYS] == [None, 8192, None]
+    assert found[0].keys() == found[1].keys() == found[2].keys() | PRIVATE_KEYS.keys()
+
+
+def test_a_fault_has_its_attribution() -> None:
+    faults = [event(Kind.FAULT, 1, address=0x1000), event(Kind.FAULT, 2, address=0x2000)]
+    members = {"verdict": "unmapped", "text": 'of "x\x1b"', "buffer": None}
+    told = {1: Attribution("", 0, 0, True, members)}
+    found = objects(JsonRenderer().render(batch(*faults), faults=told))
+    assert [one["attribution"] for one in found] == [None, members]
 
 
 def test_what_an_event_does_not_tell_is_null() -> None:

@@ -12,9 +12,10 @@ from render_samples import START, any_batch, batch, cut, event, story
 from dmabuf_tool.kernel.errnos import errno_name
 from dmabuf_tool.kernel.text import safe
 from dmabuf_tool.render.details import human_size, human_time
+from dmabuf_tool.render.faults import Attribution
 from dmabuf_tool.render.lines import COLUMNS, LineRenderer, header_line
 from dmabuf_tool.render.names import EVENT_NAMES
-from dmabuf_tool.schema import NAME_KINDS, Batch, Flag, Kind, Losses, of_kind
+from dmabuf_tool.schema import NAME_KINDS, RING_KINDS, Batch, Flag, Kind, Losses, of_kind
 
 EXPECTED = """\
   0.000010 weston/312   export  #3 (ino 41) system   -            -      4M     -          - 12us
@@ -26,7 +27,7 @@ EXPECTED = """\
   0.000018 weston/312   cpu-access #3 (ino 41) system   -            bidi   4M     -          - ok begin
   0.000020 weston/312   unmap   #3 (ino 41) system   0000:00:05.0 to     4M   2/3 0xfff00000 ok
   0.000021 weston/312   domain-attach -           -        0000:00:05.0 -       -     -          - ok domain 8 unmanaged (was 7)
-  0.000022 weston/312   iommu-unmap -           -        -            -      8K     -     0x1000 ok 2 calls domain 8 partial: 4K unmapped
+  0.000022 weston/312   level2-unmap -           -        -            -      8K     -     0x1000 ok 2 calls context 8 partial: 4K unmapped
   0.000023 weston/312   detach  #3 (ino 41) system   0000:00:05.0 -      4M     -          - ok
   0.000024 weston/312   release #3 (ino 41) system   -            -      4M     -          - ok
   0.000024 weston/312   released #3 (ino 41) system   -            -      4M     -          - 132.0ms
@@ -62,6 +63,22 @@ def test_verbose_shows_what_repeats() -> None:
         if line not in quiet
     ]
     assert [line.split()[2] for line in more] == ["iommu-map", "device"]
+
+
+def test_a_fault_says_whose_address_it_was() -> None:
+    told = [
+        event(Kind.FAULT, 30, address=0xFFF00000, owner=0x19, client=1),
+        event(Kind.FAULT, 31, address=0xFFF01000, owner=0x19, client=1),
+    ]
+    renderer = LineRenderer(START)
+    renderer.render(story())
+    faults = {
+        0: Attribution("belonged to \x1b, unmapped 3.1 ms before", 2, 3, True, {}),
+        1: Attribution("not looked up", 2, 0, False, {}),
+    }
+    (line,) = renderer.render(batch(*told), faults=faults).splitlines()
+    assert " fault   #3          -        0000:00:05.0 " in line
+    assert line.endswith("0xfff00000 ok context 0: belonged to \\x1b, unmapped 3.1 ms before")
 
 
 def test_stacks_stand_below_their_line_and_are_safe() -> None:
@@ -153,5 +170,5 @@ def test_errno_names() -> None:
 
 
 def test_every_kind_has_a_name_or_is_one() -> None:
-    assert set(EVENT_NAMES) | set(NAME_KINDS) == set(Kind)
+    assert set(EVENT_NAMES) | set(NAME_KINDS) | set(RING_KINDS) == set(Kind)
     assert len(of_kind(story().events, Kind.MAP)) == 2

@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from dmabuf_tool.cli import trace
+from dmabuf_tool.render.faults import ATTRIBUTION_KEYS
 from dmabuf_tool.render.jsonlines import EXTRA_KEYS, KEYS, PAYLOAD_KEYS, SCHEMA
 from dmabuf_tool.render.lines import COLUMNS
 from dmabuf_tool.render.names import EVENT_NAMES
@@ -41,6 +42,7 @@ def test_columns() -> None:
 def test_json_keys() -> None:
     assert list(table("key").items()) == list(KEYS.items())
     assert table("key", 1) == EXTRA_KEYS
+    assert table("key", 2) == ATTRIBUTION_KEYS
     assert table("group", 1) == {
         payload: ", ".join(key for key, _ in keys) for payload, keys in PAYLOAD_KEYS.items()
     }

@@ -1,0 +1,109 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Real faults, up to ten seconds after the unmap: each told in a trace's JSON with the buffer, the
+unmap and the time between, right to a millisecond of the driver's logs, before what came a second
+later.
+
+IOVAs are used again, so both sides are compared in their order, not by address.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+MS = 1_000_000
+SOON_NS = 1_000_000_000
+TRANSFERS = 8
+
+Line = dict[str, Any]
+
+
+@dataclass
+class Transfer:
+    """A read at an address that was unmapped, as the driver's logs have it."""
+
+    begin_ns: int
+    level: int
+    unmap: Line
+    told_ns: list[int]
+    """When the kernel told of it: SMMUv3 may tell more than once."""
+
+
+def lines(path: Path) -> Iterator[Line]:
+    """The objects of a file."""
+    return map(json.loads, path.read_text().splitlines())
+
+
+def transfers(share: Path) -> list[Transfer]:
+    """All reads, in their order."""
+    found: list[Transfer] = []
+    unmaps: dict[int, tuple[int, Line]] = {}
+    for line in lines(share / "faults.log"):
+        if line["op"] == "unmap":
+            unmaps[line["dma_addr"]] = (1, line)
+        elif line["op"] == "level2-unmap" and not line["implicit"]:
+            unmaps[line["va"]] = (2, line)
+        elif line["op"] == "edu-dma":
+            found.append(Transfer(line["start_ns"], *unmaps[line["va"]], []))
+    for told in lines(share / "faults.faults"):
+        # What was told before is an earlier run's of this guest.
+        for mine in [one for one in found if one.begin_ns <= told["ts_ns"]][-1:]:
+            mine.told_ns.append(told["ts_ns"])
+    return found
+
+
+@pytest.fixture
+def told(guest):
+    """The driver's transfers, each with the trace's events of it."""
+    result = guest["faults_late"]
+    assert result["status"] == 0, result
+    truth = transfers(guest.share)
+    assert [one.level for one in truth] == [1, 2] * (TRANSFERS // 2)
+    events = [one for one in lines(guest.share / "faults.json") if one.get("event") == "fault"]
+    out = []
+    for number, one in enumerate(truth):
+        end = truth[number + 1].begin_ns if number + 1 < len(truth) else 1 << 63
+        out.append((one, [event for event in events if one.begin_ns <= event["ts_ns"] < end]))
+    return out
+
+
+def test_all_are_told_and_nothing_else(told):
+    for one, events in told:
+        assert one.told_ns
+        assert len(events) == len(one.told_ns), one
+
+
+def test_each_is_attributed_to_its_buffer_and_unmap(told):
+    for one, events in told:
+        for event in events:
+            said = event["attribution"]
+            assert said["verdict"] == "unmapped", (one, event)
+            assert said["buffer"]["ino"] == one.unmap["ino"]
+            assert said["device"] == one.unmap["device"]
+            assert said["evidence"]["level"] == one.level
+            assert said["evidence"]["unmapped_by"] == one.unmap["tgid"]
+
+
+def test_the_time_since_the_unmap_is_the_drivers(told):
+    for one, events in told:
+        for event, at_ns in zip(events, one.told_ns, strict=True):
+            since = event["attribution"]["evidence"]["since_unmap_ns"]
+            shortest, longest = at_ns - one.unmap["ts_ns"], at_ns - one.unmap["start_ns"]
+            assert shortest - MS <= since <= longest + MS, (one, event)
+
+
+def test_a_fault_is_told_before_what_came_a_second_later(guest, told):
+    """By the stamps of the trace's lines, not by the clock of a machine that may be slow."""
+    newest_ns = 0
+    for line in lines(guest.share / "faults.json"):
+        if line["type"] == "event":
+            if line["event"] == "fault":
+                assert newest_ns - line["ts_ns"] < SOON_NS
+            newest_ns = max(newest_ns, line["ts_ns"])
+    # Enough came meanwhile to tell by.
+    assert newest_ns - told[-1][0].told_ns[0] > SOON_NS

@@ -1,0 +1,82 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Lines of the kernel log in the event ring become faults, in their place and with their time."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import numpy as np
+
+from dmabuf_tool.kernel.faults import READ, SMMUV3, VTD
+from dmabuf_tool.probes.kernel_log import PARTS, KernelLog
+from dmabuf_tool.schema import EVENT, Kind, view
+
+TEXT = 40
+
+DMAR = (
+    "DMAR: [DMA Read NO_PASID] Request device [00:03.0] fault addr 0xfff00000 "
+    "[fault reason 0x06] PTE Read access is not set, and more than there is room for"
+)
+SMMU = (
+    "arm-smmu-v3 arm-smmu-v3.0.auto: event 0x10 received:",
+    "arm-smmu-v3 arm-smmu-v3.0.auto: \t0x0000001800000010",
+    "arm-smmu-v3 arm-smmu-v3.0.auto: \t0x0000000800000000",
+    "arm-smmu-v3 arm-smmu-v3.0.auto: \t0x00000000fff00000",
+    "arm-smmu-v3 arm-smmu-v3.0.auto: \t0x0000000000000000",
+)
+
+
+def line(text: str, ts_ns: int) -> np.ndarray:
+    """As the probe sends it."""
+    events = np.zeros(PARTS, EVENT)
+    events["kind"], events["ts_ns"], events["tgid"], events["comm"] = Kind.LOG, ts_ns, 7, b"irq"
+    data = text.encode()
+    rows = view(events, "text")
+    for part in range(PARTS):
+        rows["text"][part] = data[part * TEXT : (part + 1) * TEXT]
+    return events
+
+
+def other(ts_ns: int) -> np.ndarray:
+    events = np.zeros(1, EVENT)
+    events["kind"], events["ts_ns"] = Kind.UNMAP, ts_ns
+    return events
+
+
+def test_a_fault_stands_where_its_line_was() -> None:
+    noise = line("DMAR: DRHD: handling fault status reg 2", 3)
+    got = KernelLog().take(np.concatenate([other(2), noise, line(DMAR, 4), other(5)]))
+    assert got["kind"].tolist() == [Kind.UNMAP, Kind.FAULT, Kind.UNMAP]
+    assert got["ts_ns"].tolist() == [2, 4, 5]
+    row = view(got[1:2], "l2")[0]
+    told = [int(row[name]) for name in ("address", "offset", "provider", "owner", "client")]
+    assert told == [0xFFF00000, 6, VTD, 0x18 + 1, READ]
+    # Who was interrupted has nothing to do with it.
+    assert (int(row["tgid"]), bytes(row["comm"]), int(row["stack"])) == (0, b"", -1)
+
+
+def test_a_fault_of_several_lines_in_several_drains() -> None:
+    log = KernelLog()
+    drains = [log.take(line(text, ts)) for ts, text in enumerate(SMMU, 10)]
+    assert [len(one) for one in drains] == [0, 0, 0, 1, 0]
+    row = view(drains[3], "l2")[0]
+    assert (int(row["ts_ns"]), int(row["provider"])) == (10, SMMUV3)
+    assert (int(row["address"]), int(row["owner"])) == (0xFFF00000, 0x18 + 1)
+
+
+def test_a_line_with_the_time_before_it() -> None:
+    got = KernelLog().take(line(f"[   12.345678] {DMAR}", 4))
+    assert got["kind"].tolist() == [Kind.FAULT]
+
+
+def test_what_is_no_log_is_not_touched() -> None:
+    events = other(1)
+    assert KernelLog().take(events) is events
+
+
+def test_parts_are_the_probes() -> None:
+    source = (Path(__file__).parents[3] / "bpf/iommu.bpf.c").read_text()
+    found = re.search(r"#define LOG_PARTS (\d+)", source)
+    assert found is not None
+    assert int(found[1]) == PARTS
