@@ -142,6 +142,11 @@ static inline int on_domain_alloc_exit(struct call *c)
 	return 0;
 }
 
+static inline int on_domain_alloc_bus_exit(struct call *c)
+{
+	return on_domain_alloc_exit(c);
+}
+
 static inline int on_domain_free_entry(struct call *c)
 {
 	u64 key = c->arg[0];

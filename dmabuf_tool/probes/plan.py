@@ -23,7 +23,8 @@ class Hook:
     `entry` and `exit` say which handlers there are. `raw_tracepoint` is used when there is no
     function to hook; its arguments are the handler's. `knows`: the handlers find out by their
     frame whether the first of two programs has told the call; for others the program asks.
-    `returns`: whether the function returns a value.
+    `returns`: whether the function returns a value. `beside`: a hook for the same in other
+    functions: where that one has its function and this one none, nothing is missing.
     """
 
     name: str
@@ -36,6 +37,7 @@ class Hook:
     raw_tracepoint: str = ""
     knows: bool = False
     returns: bool = True
+    beside: str = ""
 
 
 HOOKS: Final = (
@@ -137,15 +139,25 @@ HOOKS: Final = (
         True,
         "switches of IOMMU domains",
     ),
-    # What drivers call: __iommu_domain_alloc() is inlined there. From 6.11 to 6.13 the last two are
-    # both there; what a driver still makes by the older one has no time of birth.
+    # What drivers call: __iommu_domain_alloc() is inlined there. The older one was there alone up
+    # to 6.10, and went in 6.13: f6440fcc9c7b ("iommu: Remove iommu_domain_alloc()").
     Hook(
         "domain_alloc",
         "iommu",
-        ("iommu_paging_domain_alloc_flags", "iommu_paging_domain_alloc", "iommu_domain_alloc"),
+        ("iommu_paging_domain_alloc_flags", "iommu_paging_domain_alloc"),
         False,
         True,
         "births of private IOMMU domains",
+        beside="domain_alloc_bus",
+    ),
+    Hook(
+        "domain_alloc_bus",
+        "iommu",
+        ("iommu_domain_alloc",),
+        False,
+        True,
+        "births of private IOMMU domains",
+        beside="domain_alloc",
     ),
     Hook("domain_free", "iommu", ("iommu_domain_free",), True, False, "ends of IOMMU domains"),
     Hook(
@@ -237,13 +249,20 @@ def resolve(
     refused: Collection[tuple[str, str]] = (),
     hooks: tuple[Hook, ...] = HOOKS,
 ) -> list[Way]:
-    """Choose a way for every hook.
+    """Choose a way for every hook; those that another stands in for are left out.
 
     `arity` gives the number of arguments of a function in BTF, None where BTF has it not;
     `refused` holds (function, method) pairs that the kernel turned down when they were tried: BTF
     also lists functions whose only copy is inlined or .isra.
     """
-    return [_way(hook, abilities, arity, has_tracepoint, refused) for hook in hooks]
+    ways = [_way(hook, abilities, arity, has_tracepoint, refused) for hook in hooks]
+    there = {way.hook.name for way in ways if way.method != "missing"}
+
+    def is_needless(way: Way) -> bool:
+        none = all(arity(function) is None for function in way.hook.functions)
+        return way.method == "missing" and none and way.hook.beside in there
+
+    return [way for way in ways if not is_needless(way)]
 
 
 def _way(

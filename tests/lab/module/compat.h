@@ -57,17 +57,20 @@ static inline ssize_t lab_iommu_map_sg(struct iommu_domain *domain, unsigned lon
 }
 
 /*
- * Linux 6.11 ("iommu: Add iommu_paging_domain_alloc() interface");
- * iommu_domain_alloc() went after 6.12.
+ * Linux 6.11 ("iommu: Add iommu_paging_domain_alloc() interface"); iommu_domain_alloc() went in
+ * 6.13, f6440fcc9c7b. by_bus: by the older one where there are both.
  */
-static inline struct iommu_domain *lab_domain_alloc(struct device *dev)
+static inline struct iommu_domain *lab_domain_alloc(struct device *dev, bool by_bus)
 {
+#if LINUX_VERSION_CODE < KERNEL_VERSION(6, 13, 0)
+	if (by_bus || LINUX_VERSION_CODE < KERNEL_VERSION(6, 11, 0)) {
+		struct iommu_domain *domain = iommu_domain_alloc(dev->bus);
+
+		return domain ? domain : ERR_PTR(-ENODEV);
+	}
+#endif
 #if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 11, 0)
 	return iommu_paging_domain_alloc(dev);
-#else
-	struct iommu_domain *domain = iommu_domain_alloc(dev->bus);
-
-	return domain ? domain : ERR_PTR(-ENODEV);
 #endif
 }
 

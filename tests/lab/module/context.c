@@ -119,12 +119,12 @@ void lab_rec_ctx(struct lab_rec *r, struct lab_ctx *x)
 	r->kind = x->kind;
 }
 
-static int ctx_open(struct lab_ctx *x)
+static int ctx_open(struct lab_ctx *x, bool by_bus)
 {
 	if (x->kind == LAB_KIND_DOMAIN) {
 		if (!device_iommu_mapped(x->ldev->dev))
 			return -ENODEV;
-		x->domain = lab_domain_alloc(x->ldev->dev);
+		x->domain = lab_domain_alloc(x->ldev->dev, by_bus);
 		return PTR_ERR_OR_ZERO(x->domain);
 	}
 	x->vm = x->vm_ops->create(x->ldev->dev);
@@ -195,7 +195,7 @@ int lab_ctx_create(struct lab_client *c, struct lab_req *q)
 		goto drop;
 	mutex_lock(&x->lock);
 	lab_log_start(&r, LAB_EV_CONTEXT_CREATE);
-	ret = ctx_open(x);
+	ret = ctx_open(x, q->flags & LAB_F_BY_BUS);
 	lab_log_stop(&r, ret);
 	if (!ret) {
 		ret = ctx_publish(x, q->flags & LAB_F_LEAK ? &orphans : &c->ctxs);

@@ -40,7 +40,7 @@ enum lab_op {
 	LAB_OP_UNMAP = 25,	/* map */
 	LAB_OP_MAP_LOOP = 26,	/* attachment, direction, count -> ns; one log line for all */
 
-	LAB_OP_CONTEXT_CREATE = 30,	/* kind, device -> context */
+	LAB_OP_CONTEXT_CREATE = 30,	/* kind, device, LAB_F_BY_BUS -> context */
 	LAB_OP_CONTEXT_FREE = 31,	/* context */
 	LAB_OP_CONTEXT_ATTACH = 32,	/* context: its device leaves the DMA domain for it */
 	LAB_OP_CONTEXT_DETACH = 33,	/* context: its device goes back */
@@ -72,6 +72,7 @@ enum lab_op {
 #define LAB_F_COHERENT		(1u << 14)	/* platform device, arm64: DMA-coherent */
 #define LAB_F_IGNORE_MOVE	(1u << 15)	/* importer: keeps quiet and mapped at move_notify */
 #define LAB_F_UNALIGNED		(1u << 16)	/* exporter: runs start a page off a power of two */
+#define LAB_F_BY_BUS		(1u << 17)	/* domain: by iommu_domain_alloc() where it is */
 
 /* fail_step: where an own buffer refuses. */
 enum lab_fail {

@@ -14,7 +14,7 @@ import sys
 from pathlib import Path
 
 from harness import SHARE, Result, Tracer, lab, run, tool, uapi
-from lab import Kind, Lab, Source
+from lab import F, Kind, Lab, Source
 
 MODULES = (
     *("drm_gpuvm", "xe", "i915", "amdgpu", "nouveau", "msm", "panfrost", "panthor", "etnaviv"),
@@ -53,7 +53,10 @@ def late() -> Result:
         for context in (before, fresh):
             driver.level2_map(context, m.nr, VA, Source.PAGES)
         driver.context_free(fresh)
-        result["fresh"] = fresh
+        by_bus = driver.context(Kind.DOMAIN, device, F.BY_BUS)
+        driver.level2_map(by_bus, m.nr, VA, Source.PAGES)
+        driver.context_free(by_bus)
+        result["fresh"] = [fresh, by_bus]
         if module == "drm_gpuvm":
             lab.load_vm()
             old = driver.context(Kind.GPUVM, device)

@@ -74,6 +74,7 @@ class F(IntFlag):
     COHERENT = 1 << 14
     IGNORE_MOVE = 1 << 15
     UNALIGNED = 1 << 16
+    BY_BUS = 1 << 17
 
 
 class Shape(IntEnum):
