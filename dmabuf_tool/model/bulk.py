@@ -16,6 +16,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from dmabuf_tool.model.clusters import MAP, REFUSED, U64, UNMAP, Clusters, Mask, Work
 from dmabuf_tool.model.contexts import Context
 from dmabuf_tool.model.level_state import MAX_RANGES, LevelState
 from dmabuf_tool.model.objects import NEVER
@@ -23,37 +24,8 @@ from dmabuf_tool.model.ranges import RANGE
 from dmabuf_tool.model.removed import LEVEL1, REMOVED
 from dmabuf_tool.model.store import Index, Rows
 
-Mask = NDArray[np.bool_]
-U64 = NDArray[np.uint64]
-
-CUT: Final = np.dtype(
-    [
-        ("start", "<u8"),
-        ("last", "<u8"),
-        ("ts_ns", "<u8"),
-        ("seq", "<u8"),
-        ("tgid", "<u4"),
-        ("does", "?"),  # something was unmapped
-        ("whole", "?"),  # all that was asked
-    ]
-)
-"""An unmap, or (with `seq` 0) a map that was refused; `last` is its last byte."""
 _FEW: Final = 16
 """Changes of a context that are not worth the calls."""
-_MAP, _UNMAP, _REFUSED = 0, 1, 2
-
-
-@dataclass(slots=True)
-class Work:
-    """What a batch does in one context, in the order of the stream: RANGE rows of what is mapped,
-    CUT rows of what is unmapped and of what was refused."""
-
-    context: Context
-    rows: Rows
-    nested: Mask
-    pageless: Mask
-    cuts: Rows
-    refused: Rows
 
 
 @dataclass(slots=True)
@@ -70,36 +42,6 @@ class Left:
     goes_on: Mask
     cuts: Mask
     last: int | None
-
-
-class _Clusters:
-    """Maps (as runs), unmaps and refused maps of a context by address."""
-
-    def __init__(self, work: Work, runs: Rows) -> None:
-        parts = (runs, work.cuts, work.refused)
-        counts = [len(part) for part in parts]
-        start: U64 = np.concatenate([part["start"] for part in parts])
-        last: U64 = np.concatenate([part["last"] for part in parts])
-        seq: U64 = np.concatenate([part["seq"] for part in parts])
-        order = np.lexsort((seq, start))
-        self.kind = np.repeat(np.array([_MAP, _UNMAP, _REFUSED], np.uint8), counts)[order]
-        self.number = np.concatenate([np.arange(count) for count in counts])[order]
-        """Index of each change in its part."""
-        self.seq = seq[order]
-        start, last = start[order], last[order]
-        reach: U64 = np.maximum.accumulate(last)
-        self.begins = np.concatenate([[True], start[1:] > reach[:-1]])
-        self.first = np.flatnonzero(self.begins)
-        self.of = np.cumsum(self.begins) - 1
-        """Cluster of each change."""
-        self.start, self.last = start[self.first], last[self.first]
-        self.reach = reach[np.append(self.first[1:], len(start)) - 1]
-        self.alike = (start == self.start[self.of]) & (last == self.last[self.of])
-
-    def all(self, good: Mask) -> Mask:
-        """Which clusters have only good changes."""
-        found: Mask = np.logical_and.reduceat(good, self.first)
-        return found
 
 
 class Bulk:
@@ -127,16 +69,16 @@ class Bulk:
         ends = np.append(begins, len(rows))[1:]
         runs = rows.take(begins)
         runs["last"] = rows["last"][ends - 1]
-        clusters = _Clusters(work, runs)
+        clusters = Clusters(work, runs)
         simple = self._simple(work, clusters, runs, released)
         if len(rows) and left.goes_on[0] and self._extends(context, rows[0]):
-            simple[clusters.of[(clusters.kind == _MAP) & (clusters.number == 0)]] = False
+            simple[clusters.of[(clusters.kind == MAP) & (clusters.number == 0)]] = False
         idle = self._idle(work, clusters)
         slots = self._apply(work, clusters, runs, begins, simple)
         done = simple[clusters.of]
-        left.cuts[clusters.number[(clusters.kind == _UNMAP) & (done | idle[clusters.of])]] = False
+        left.cuts[clusters.number[(clusters.kind == UNMAP) & (done | idle[clusters.of])]] = False
         mapped = np.zeros(len(runs), np.bool_)
-        mapped[clusters.number[(clusters.kind == _MAP) & done]] = True
+        mapped[clusters.number[(clusters.kind == MAP) & done]] = True
         left.maps = ~np.repeat(mapped, ends - begins)
         if len(runs) and mapped[-1] and left.last is None:
             left.last = int(slots[-1])
@@ -150,14 +92,14 @@ class Bulk:
         return int(row["start"]) == int(last["last"]) + 1
 
     def _simple(
-        self, work: Work, clusters: _Clusters, runs: Rows, released: NDArray[np.uint32]
+        self, work: Work, clusters: Clusters, runs: Rows, released: NDArray[np.uint32]
     ) -> Mask:
         """Which clusters are."""
         ranges = work.context.ranges
         kind, number = clusters.kind, clusters.number
-        good = clusters.alike & (kind != _REFUSED)
+        good = clusters.alike & (kind != REFUSED)
         good[1:] &= clusters.begins[1:] | (kind[1:] != kind[:-1])
-        unmap = kind == _UNMAP
+        unmap = kind == UNMAP
         good[unmap] &= work.cuts["whole"][number[unmap]]
         simple = clusters.all(good)
         low, high = ranges.overlaps(clusters.start, clusters.reach)
@@ -168,8 +110,8 @@ class Bulk:
         simple[old] &= (rows["start"] == clusters.start[old]) & (rows["last"] == clusters.last[old])
         # Level 1 lives all the while, and so does the buffer.
         simple[old] &= self._outlived(rows, clusters.seq[clusters.first[old]], released)
-        maps = np.flatnonzero(kind == _MAP)
-        lives = self._outlived(runs.take(number[maps]), _ends(clusters)[maps], released)
+        maps = np.flatnonzero(kind == MAP)
+        lives = self._outlived(runs.take(number[maps]), clusters.ends()[maps], released)
         simple[clusters.of[maps[~lives]]] = False
         return simple
 
@@ -183,9 +125,9 @@ class Bulk:
             lives &= ~np.isin(rows["buffer"], released)
         return lives
 
-    def _idle(self, work: Work, clusters: _Clusters) -> Mask:
+    def _idle(self, work: Work, clusters: Clusters) -> Mask:
         """Which clusters are whole unmaps of what is nobody's, in a context that has such."""
-        known, unmap = np.uint64(work.context.other_seq), clusters.kind == _UNMAP
+        known, unmap = np.uint64(work.context.other_seq), clusters.kind == UNMAP
         nobodys = unmap & (clusters.seq >= known)
         nobodys[unmap] &= work.cuts["whole"][clusters.number[unmap]]
         nothing = clusters.all(nobodys)
@@ -194,7 +136,7 @@ class Bulk:
         return idle
 
     def _apply(
-        self, work: Work, clusters: _Clusters, runs: Rows, begins: Index, simple: Mask
+        self, work: Work, clusters: Clusters, runs: Rows, begins: Index, simple: Mask
     ) -> Index:
         """Do simple clusters; the slot of each run, -1 for none."""
         state, context = self._state, work.context
@@ -202,7 +144,7 @@ class Bulk:
         runs["tgid"][runs["tgid"] == 0] = context.tgid
         slots = np.full(len(runs), -1, np.intp)
         mapped = np.zeros(len(runs), np.bool_)
-        maps = np.flatnonzero((kind == _MAP) & done)
+        maps = np.flatnonzero((kind == MAP) & done)
         mapped[number[maps]] = True
         if len(maps):
             rows = runs.compress(mapped)
@@ -211,7 +153,7 @@ class Bulk:
             state.bound(np.unique(rows["attachment"]).tolist())
             context.mapped += len(rows)
             context.bytes += int((rows["last"] - rows["start"] + np.uint64(1)).sum())
-        cuts = np.flatnonzero((kind == _UNMAP) & done)
+        cuts = np.flatnonzero((kind == UNMAP) & done)
         fresh = ~clusters.begins[cuts]
         low, _ = context.ranges.overlaps(clusters.start, clusters.reach)
         old = low[clusters.of[cuts[~fresh]]]
@@ -221,7 +163,7 @@ class Bulk:
         if len(gone):
             state.count(gone, -1)
             context.ranges.remove(old)
-        stay = maps[_ends(clusters)[maps] == NEVER]
+        stay = maps[clusters.ends()[maps] == NEVER]
         if len(stay):
             # Clusters are by address.
             rows = runs.take(number[stay])
@@ -261,10 +203,3 @@ def _follows(rows: Rows, cutting: U64) -> Mask:
         place = np.searchsorted(cutting, rows["seq"])
         follows[1:] &= place[1:] == place[:-1]
     return follows
-
-
-def _ends(clusters: _Clusters) -> U64:
-    """Where each change of a simple cluster is undone by the next one, NEVER if it is not."""
-    ends: U64 = np.full(len(clusters.seq), NEVER, np.uint64)
-    ends[:-1] = np.where(clusters.begins[1:], np.uint64(NEVER), clusters.seq[1:])
-    return ends

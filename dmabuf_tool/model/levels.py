@@ -25,8 +25,8 @@ from dmabuf_tool.model.level_events import KINDS, LevelEvents
 from dmabuf_tool.model.level_state import LevelState
 from dmabuf_tool.model.misfits import Misfits
 from dmabuf_tool.model.objects import NEVER, name
-from dmabuf_tool.model.order import Ops, run
-from dmabuf_tool.model.private import Private, Rare
+from dmabuf_tool.model.order import Ops, Rare, run
+from dmabuf_tool.model.private import Private
 from dmabuf_tool.schema import SEGMENT, TABLE, Events, Kind, view
 
 if TYPE_CHECKING:

@@ -10,6 +10,20 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from dmabuf_tool.schema import Events, Kind
+
+
+@dataclass(slots=True)
+class Rare:
+    """The events that are done one by one, and their places in the stream."""
+
+    events: Events
+    seq: NDArray[np.uint64]
+
+    def told(self, *kinds: Kind) -> NDArray[np.bool_]:
+        """Which are of these kinds."""
+        return np.isin(self.events["kind"], kinds)
+
 
 @dataclass(slots=True)
 class Ops:
