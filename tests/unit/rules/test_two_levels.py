@@ -428,6 +428,23 @@ def test_fault_ten_seconds_after_the_unmap_while_much_goes_on():
     assert "unmapped 9900" in one(scene.trace, "fault-attributed").told.title
 
 
+def test_a_flood_of_faults_is_counted_and_a_hundred_a_second_are_looked_up():
+    scene = Scene()
+    scene.trace.unmap(scene.mapping)
+    scene.trace.wait(1000 - scene.trace.now // 1_000_000 % 1000)
+    for _ in range(150):
+        fault(scene.trace, scene.device, IOVA)
+    counts = {one.told.title.partition(": ")[2][:10]: one.count for one in flood(scene)}
+    assert counts == {"belonged t": 100, "not looked": 50}
+    scene.trace.wait(1000)
+    fault(scene.trace, scene.device, IOVA)
+    assert sorted(one.count for one in flood(scene)) == [50, 101]
+
+
+def flood(scene):
+    return scene.found("fault-attributed")
+
+
 def test_fault_of_another_device():
     scene = Scene()
     other = translated(scene.trace, "0000:00:06.0", group=2)
