@@ -40,11 +40,12 @@ _COUNTERS: Final = 5
 """ST_COUNT in bpf/events.h."""
 
 _COUNT_EVERY_NS: Final = 1_000_000_000
-_NAMES_WITHIN_NS: Final = 30_000_000_000
+_NAMES_WITHIN_NS: Final = 120_000_000_000
 """How long a batch waits for the names of its stacks before it goes on with `?` frames.
 
-Long: without names no importer is known, nor what it needs (model/frameworks.py), and kallsyms
-took more than 10 s to read in an emulated guest on a busy machine.
+Very long: without names no importer is known, nor what it needs (model/frameworks.py), and
+kallsyms took more than 15 s to read in an emulated guest on a busy machine. A child that has
+ended is not waited for.
 """
 
 
