@@ -29,6 +29,7 @@ SCENARIOS = (
         "surroundings",
         "refused",
         "truth",
+        "preempted",
         "late",
         "reloaded",
         "levels",

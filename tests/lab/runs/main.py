@@ -16,11 +16,13 @@ from levels import levels
 from methods import methods
 from providers import late, providers, reloaded
 from truth import truth
+from twins import preempted
 
 SCENARIOS = {
     "surroundings": surroundings,
     "refused": refused,
     "truth": truth,
+    "preempted": preempted,
     "late": late,
     "reloaded": reloaded,
     "levels": levels,

@@ -1,0 +1,101 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Calls that preempt other calls in the middle of whatever the processor does for them.
+
+One process maps and unmaps in the kernel without end (map-loop, of which the log has counts);
+real-time processes, each above the one before, wake at odd times and do single calls, which the
+log has one by one. All are on one processor. Where kernel code is preemptible, a call that wakes
+finds the probes' programs occupied by the call it interrupted.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import random
+import sys
+import time
+from collections.abc import Callable
+
+import lab
+import uapi
+from lab import Lab, Shape
+from report import Account
+
+PAIRS = 20
+"""A map-loop: short enough to end when told."""
+PAGES = 16
+"""Of each buffer, in as many entries: programs are busy for longest where a table is taken."""
+NAP_S = (0.0005, 0.004)
+
+
+def looping(driver: Lab, until: float) -> None:
+    """The one that is preempted."""
+    fd = driver.export(PAGES * uapi.PAGE, shape=Shape.MANY_RUNS)
+    attachment = driver.attach(fd, driver.edu()[0])
+    while time.monotonic() < until:
+        driver.map_loop(attachment, PAIRS)
+
+
+def waking(driver: Lab, until: float, level: int) -> None:
+    """One that preempts."""
+    os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(10 * level))
+    odd = random.Random(level)
+    devices = driver.edu()
+    while time.monotonic() < until:
+        fd = driver.export(PAGES * uapi.PAGE, shape=Shape.MANY_RUNS)
+        attachment = driver.attach(fd, devices[level % len(devices)])
+        for _ in range(20):
+            m = driver.map(attachment)
+            time.sleep(odd.uniform(*NAP_S))
+            driver.unmap(m.nr)
+            time.sleep(odd.uniform(*NAP_S))
+        driver.detach(attachment)
+        time.sleep(odd.uniform(*NAP_S))
+        os.close(fd)
+        time.sleep(odd.uniform(*NAP_S))
+
+
+def process(cpu: int, what: Callable[[Lab], None]) -> int:
+    """A process on one processor; its pid."""
+    pid = os.fork()
+    if pid:
+        return pid
+    status = 1
+    try:
+        os.sched_setaffinity(0, {cpu})
+        with Lab() as driver:
+            what(driver)
+        status = 0
+    finally:
+        os._exit(status)
+
+
+def main() -> int:
+    p = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    p.add_argument("--seconds", type=float, default=10)
+    p.add_argument("--levels", type=int, default=3, metavar="N", help="real-time processes")
+    p.add_argument("--cpu", type=int, default=(os.cpu_count() or 1) - 1)
+    p.add_argument("--log", metavar="FILE", help="copy the driver's log here at the end")
+    args = p.parse_args()
+    account = Account("preempting")
+    lab.load()
+    with Lab() as driver:
+        driver.clear_log()
+    until = time.monotonic() + args.seconds
+    looper = process(args.cpu, lambda driver: looping(driver, until))
+    pids = [looper]
+    for level in range(1, args.levels + 1):
+        pids.append(process(args.cpu, lambda driver, level=level: waking(driver, until, level)))
+    for pid in pids:
+        if os.waitpid(pid, 0)[1]:
+            account.surprise(f"process {pid} failed")
+    lab.settle(account, args.log)
+    loops = [line for line in lab.log() if line["op"] == "map-loop"]
+    account.facts["looper"] = looper
+    account.facts["pairs"] = sum(line["count"] for line in loops)
+    return account.finish()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
