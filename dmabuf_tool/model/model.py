@@ -67,7 +67,6 @@ class Model:
         """Objects not followed because there were too many, in the probes or here."""
         return (
             self.losses.untracked
-            + self.losses.calls
             + self.registry.untracked
             + self.registry.sites.untracked
             + self.mappings.untracked

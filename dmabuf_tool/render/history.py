@@ -103,8 +103,8 @@ def _notes(one: Asked) -> Iterator[str]:
             f"{file}: of {history.cut} mappings not all entries are known (--max-segments of the "
             "trace, or lost): they may have had the address too"
         )
-    if one.capture.model.losses.events:
-        yield f"{file}: events were lost: maps, ends and faults may be missing"
+    if one.capture.model.losses.events or one.capture.model.losses.calls:
+        yield f"{file}: events or calls were lost: maps, ends and faults may be missing"
 
 
 def _life(life: Life, model: Model) -> dict[str, Any]:

@@ -20,6 +20,7 @@ from dmabuf_tool.model.objects import Buffer, Device
 from dmabuf_tool.model.union import union
 from dmabuf_tool.render import levels
 from dmabuf_tool.render.findings import finding_objects, process_object
+from dmabuf_tool.render.report_keys import LOSS_KEYS
 from dmabuf_tool.rules.findings import Finding
 
 SCHEMA: Final = "dmabuf-tool/report/1"
@@ -54,7 +55,7 @@ def document(captures: Sequence[Capture]) -> dict[str, Any]:
         "processes": [],
         "two_level": [],
         "two_level_ended": [],
-        "losses": {"events": 0, "scatterlists": 0, "untracked": 0},
+        "losses": dict.fromkeys(LOSS_KEYS, 0),
     }
     for index, capture in enumerate(captures):
         model = capture.model
@@ -69,10 +70,20 @@ def document(captures: Sequence[Capture]) -> dict[str, Any]:
         }
         for name, rows in parts.items():
             out[name] += [{**row, "capture": index} for row in rows]
-        out["losses"]["events"] += model.losses.events
-        out["losses"]["scatterlists"] += model.losses.scatterlists
-        out["losses"]["untracked"] += model.untracked
+        for name, count in _losses(model).items():
+            out["losses"][name] += count
     return out
+
+
+def _losses(model: Model) -> dict[str, int]:
+    """What was lost, with the keys of report_keys.LOSS_KEYS."""
+    lost = model.losses
+    return {
+        "events": lost.events,
+        "scatterlists": lost.scatterlists,
+        "untracked": model.untracked,
+        "calls": lost.calls,
+    }
 
 
 def capture_object(capture: Capture) -> dict[str, Any]:
@@ -86,6 +97,7 @@ def capture_object(capture: Capture) -> dict[str, Any]:
         "end_ns": capture.end_ns,
         "events": capture.model.events,
         "lost": capture.model.losses.events,
+        "complete": not any(_losses(capture.model).values()),
         "notes": list(capture.notes),
         "withheld": list(capture.withheld),
         "buffers_forgotten": capture.model.registry.released

@@ -20,6 +20,7 @@ CAPTURE_KEYS: Final = {
     "end_ns": "its end, or the last event if it was not closed",
     "events": "number of events",
     "lost": "events that found no room in the ring",
+    "complete": "nothing was lost: no event, no scatterlist entry, no call, no object",
     "notes": "what is wrong with the file, a list of sentences",
     "withheld": "ids of findings not told because lost events could fake them",
     "buffers_forgotten": "released buffers that are not listed: only the last 4096 are",
@@ -106,7 +107,8 @@ PROCESS_KEYS: Final = {
 LOSS_KEYS: Final = {
     "events": "events that found no room",
     "scatterlists": "scatterlist entries that found no room",
-    "untracked": "objects and calls that could not be followed",
+    "untracked": "objects that could not be followed",
+    "calls": "calls whose entry or return was not seen",
 }
 
 DOCUMENT_KEYS: Final = {

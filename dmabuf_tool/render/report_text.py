@@ -52,7 +52,8 @@ class _Writer:
         several = len(document["captures"]) > 1
         for index, capture in enumerate(document["captures"]):
             seconds = max(0, capture["end_ns"] - capture["start_ns"]) / 1e9
-            lost = f"{capture['lost']} lost" if capture["lost"] else "none lost"
+            lost = f"{capture['lost']} lost" if capture["lost"] else "losses below"
+            lost = "none lost" if capture["complete"] else lost
             mark = f"[{index}] " if several else ""
             lines += self._wrap(
                 f"{mark}{capture['file']}: {capture['host']}, kernel {capture['kernel']}, "

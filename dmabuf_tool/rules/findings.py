@@ -316,8 +316,9 @@ def _order(finding: Finding) -> tuple[Any, ...]:
 
 
 def evidence_of(finding: Finding) -> dict[str, Number]:
-    """The numbers of a finding, with how many buffers its cause hit."""
+    """The numbers of a finding, with how many buffers its cause hit, as far as counted."""
     evidence = dict(finding.told.evidence)
-    if len(finding.buffers) > 1:
-        evidence["buffers"] = len(finding.buffers)
+    known = len(finding.buffers)
+    if known > 1:
+        evidence["buffers" if known < MAX_BUFFERS else "buffers_at_least"] = known
     return evidence

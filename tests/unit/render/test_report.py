@@ -167,6 +167,17 @@ def test_losses_and_what_they_withhold_are_told(tmp_path: Path) -> None:
     assert "not told, as lost events could fake it: attachment-leak" in text
 
 
+def test_lost_calls_are_a_loss(tmp_path: Path, good: str) -> None:
+    trace = healthy()
+    trace.losses = Losses(calls=4)
+    path = recorded(tmp_path / "calls.dmabuf", trace)
+    document = json.loads(run("--json", path, good)[1])
+    assert document["losses"] == {"events": 0, "scatterlists": 0, "untracked": 0, "calls": 4}
+    assert [one["complete"] for one in document["captures"]] == [False, True]
+    text = run(path)[1]
+    assert "lost: 4 calls;" in text and "none lost" not in text
+
+
 def test_torn_capture_has_a_note(tmp_path: Path, bad: str) -> None:
     torn = tmp_path / "torn.dmabuf"
     torn.write_bytes(Path(bad).read_bytes()[:-5])

@@ -13,7 +13,7 @@ from raised import findings, one
 from dmabuf_tool.model.constraints import Configured
 from dmabuf_tool.rules.base import Severity
 from dmabuf_tool.rules.engine import Engine
-from dmabuf_tool.rules.findings import Finding
+from dmabuf_tool.rules.findings import MAX_BUFFERS, Finding, evidence_of
 from dmabuf_tool.schema import PAGE_NONE, Flag
 
 VB2 = "vb2_dc_attach_dmabuf [videobuf2_dma_contig]"
@@ -263,6 +263,17 @@ def test_undeclared_limits() -> None:
     found = one(mapped(pages(1), flags=Flag.HAS_MASK), "undeclared-limits")
     assert found.severity is Severity.INFO
     assert not findings(mapped(pages(1)), "undeclared-limits")
+
+
+def test_more_buffers_than_are_counted_are_said_to_be_more() -> None:
+    for buffers, key in ((MAX_BUFFERS - 1, "buffers"), (MAX_BUFFERS + 1, "buffers_at_least")):
+        trace = Trace()
+        device = trace.device(flags=Flag.HAS_MASK)
+        for _ in range(buffers):
+            trace.map(trace.attach(trace.export(4096), device), pages(1))
+        evidence = evidence_of(one(trace, "undeclared-limits"))
+        assert evidence[key] == min(buffers, MAX_BUFFERS)
+        assert len({"buffers", "buffers_at_least"} & evidence.keys()) == 1
 
 
 def test_direction_conflict() -> None:
