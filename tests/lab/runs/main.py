@@ -14,9 +14,9 @@ from harness import lab, save
 from inspection import inspection, surroundings
 from levels import levels
 from methods import methods
+from preempted import preempted
 from providers import late, providers, reloaded
 from truth import truth
-from twins import preempted
 
 SCENARIOS = {
     "surroundings": surroundings,
