@@ -217,18 +217,29 @@ struct log_line {
 };
 
 /*
- * Whether a line may be an IOMMU driver's: by its prefix, or by the bus of the IOMMU (AMD-Vi). Up to
- * 5.18 the tracepoint is raised as a console prints, and the line begins with the time.
+ * Whether a line may be an IOMMU driver's: by its beginning; AMD-Vi's begins with the driver and the
+ * name of the faulting device where that is known. Up to 5.18 the tracepoint is raised as a console
+ * prints, and the line begins with the time.
  */
 static inline bool is_of_iommu(const char *text)
 {
-	u32 head = 0;
+	char head[64] = {};
+	u32 word = 0;
 
-	bpf_probe_read_kernel(&head, sizeof(head), text);
-	if ((head & 0xff) == '[')
+	bpf_probe_read_kernel(head, sizeof(head), text);
+	if (head[0] == '[')
 		return true;
-	return head == FOUR('D', 'M', 'A', 'R') || head == FOUR('A', 'M', 'D', '-') ||
-	       head == FOUR('a', 'r', 'm', '-') || head == FOUR('p', 'c', 'i', ' ');
+	for (int i = 0; i < sizeof(head); i++) {
+		KEEP_LOOP(i);
+		if (i < 0 || i >= sizeof(head))
+			return false;
+		word = word >> 8 | (u32)(u8)head[i] << 24;
+		if (word == FOUR('A', 'M', 'D', '-'))
+			return true;
+		if (i == 3 && (word == FOUR('D', 'M', 'A', 'R') || word == FOUR('a', 'r', 'm', '-')))
+			return true;
+	}
+	return false;
 }
 
 static inline void copy_part(struct event *e, const char *text, u64 length, u32 from)

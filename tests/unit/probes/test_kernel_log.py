@@ -70,6 +70,37 @@ def test_a_line_with_the_time_before_it() -> None:
     assert got["kind"].tolist() == [Kind.FAULT]
 
 
+AMD = (
+    "amdgpu 0000:03:00.0: AMD-Vi: Event logged [IO_PAGE_FAULT domain=0x0012 address=0xfff00000 "
+    "flags=0x0020]"
+)
+
+
+def raised(ts_ns: int, address: int = 0xFFF00000) -> np.ndarray:
+    """io_page_fault, of no device."""
+    events = np.zeros(1, EVENT)
+    row = view(events, "l2")[0]
+    row["kind"], row["ts_ns"], row["address"], row["provider"] = Kind.FAULT, ts_ns, address, 5
+    return events
+
+
+def test_a_fault_that_is_raised_and_printed_is_one() -> None:
+    got = KernelLog().take(np.concatenate([raised(4), other(5), line(AMD, 6), other(7)]))
+    assert got["kind"].tolist() == [Kind.FAULT, Kind.UNMAP, Kind.UNMAP]
+    row = view(got[:1], "l2")[0]
+    assert [int(row[name]) for name in ("provider", "owner")] == [5, 0x300 + 1]
+    log = KernelLog()
+    assert [len(log.take(one)) for one in (raised(4), line(AMD, 6))] == [1, 0]
+
+
+def test_other_faults_are_others() -> None:
+    for before in (raised(4, 0xFFF01000), raised(4_000_000), other(4)):
+        late = line(AMD, 3_000_000)
+        got = KernelLog().take(np.concatenate([before, late]))
+        assert got["kind"].tolist()[-1] == Kind.FAULT and len(got) == 2
+        assert int(view(got[1:], "l2")[0]["provider"]) == 2
+
+
 def test_what_is_no_log_is_not_touched() -> None:
     events = other(1)
     assert KernelLog().take(events) is events
