@@ -57,6 +57,11 @@ def transfers(share: Path) -> list[Transfer]:
     return found
 
 
+def faults_of(share: Path) -> list[Line]:
+    """What the trace told."""
+    return [one for one in lines(share / "faults.json") if one.get("event") == "fault"]
+
+
 @pytest.fixture
 def told(guest):
     """The driver's transfers, each with the trace's events of it."""
@@ -64,12 +69,30 @@ def told(guest):
     assert result["status"] == 0, result
     truth = transfers(guest.share)
     assert [one.level for one in truth] == [1, 2] * (TRANSFERS // 2)
-    events = [one for one in lines(guest.share / "faults.json") if one.get("event") == "fault"]
+    events = faults_of(guest.share)
     out = []
     for number, one in enumerate(truth):
         end = truth[number + 1].begin_ns if number + 1 < len(truth) else 1 << 63
         out.append((one, [event for event in events if one.begin_ns <= event["ts_ns"] < end]))
     return out
+
+
+def test_faults_are_read_as_every_driver_prints_them(guest, told):
+    """workloads/late_faults.py, PRINTED: what the probe lets through, on a real kernel."""
+    printed = [one for one in faults_of(guest.share) if one["ts_ns"] < told[0][0].begin_ns]
+    assert [
+        (one["address"], one["provider"], one["attribution"]["evidence"]["requester"])
+        for one in printed
+    ] == [
+        (0x1000, 1, 0x3A01),
+        (0x2000, 2, 0x18),
+        (0x3000, 2, 0xB04),
+        (0x4000, 3, 0x18),
+        (0x5000, 4, 0x18),
+        (0x6000, 1, 0x18),
+        (0x7000, 3, 0x18),
+    ]
+    assert {one["attribution"]["verdict"] for one in printed} == {"never mapped"}
 
 
 def test_all_are_told_and_nothing_else(told):

@@ -4,6 +4,8 @@
 
 For each delay a new buffer is mapped for an edu device, unmapped, and read at its dead address when
 the delay is over; once at level 1, and once in a private domain the device is switched to.
+
+Before that, lines are printed as other IOMMUs' drivers print faults, which this machine has not.
 """
 
 from __future__ import annotations
@@ -12,6 +14,7 @@ import argparse
 import os
 import sys
 import time
+from pathlib import Path
 
 import lab
 import uapi
@@ -26,6 +29,34 @@ PAUSE = 20
 """Tenths of a second after a fault, in each of which a buffer comes and goes: what a trace tells
 before the fault, and what after it, says how soon it told. IOMMU drivers tell of few faults in a
 time, too."""
+
+
+PRINTED = (
+    "DMAR: [DMA Write] Request device [3a:00.1] PASID ffffffff fault addr 1000 [fault reason 05] "
+    "PTE Write access is not set",
+    "AMD-Vi: Event logged [IO_PAGE_FAULT device=0000:00:03.0 domain=0x000a address=0x2000 "
+    "flags=0x0020]",
+    "a_driver_with_a_long_name 0000:0b:00.4: AMD-Vi: Event logged [IO_PAGE_FAULT domain=0x0012 "
+    "address=0x3000 flags=0x0000]",
+    "arm-smmu-v3 arm-smmu-v3.0.auto: event: F_TRANSLATION client: 0000:00:03.0 sid: 0x18 ssid: 0x0 "
+    "iova: 0x4000 ipa: 0x0",
+    "arm-smmu 5000000.iommu: Unhandled context fault: fsr=0x402, iova=0x5000, fsynr=0x11, "
+    "cbfrsynra=0x18, cb=5",
+    "[   12.345678] DMAR: [DMA Read NO_PASID] Request device [00:03.0] fault addr 0x6000 "
+    "[fault reason 0x06] PTE Read access is not set",
+    "arm-smmu-v3 arm-smmu-v3.0.auto: event 0x10 received:",
+    "arm-smmu-v3 arm-smmu-v3.0.auto: \t0x0000001800000010",
+    "arm-smmu-v3 arm-smmu-v3.0.auto: \t0x0000000800000000",
+    "arm-smmu-v3 arm-smmu-v3.0.auto: \t0x0000000000007000",
+    "a_driver 0000:0b:00.4: no fault of an IOMMU, fault addr 0x8000",
+)
+
+
+def print_faults() -> None:
+    """In the kernel's log, one call a line."""
+    for line in PRINTED:
+        with Path("/dev/kmsg").open("w") as log:
+            log.write(f"<3>{line}")
 
 
 class Faults:
@@ -83,6 +114,7 @@ def main() -> int:
     with Lab() as driver:
         driver.reset()
         driver.clear_log()
+        print_faults()
         faults = Faults(driver, account)
         for delay in DELAYS:
             faults.level1(delay)
