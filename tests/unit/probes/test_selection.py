@@ -82,3 +82,12 @@ def test_every_single_cut(trace):
         range(1, len(trace)), ({"exporters": ["udmabuf"]}, {"pids": [20]}, {"devices": ["gpu0"]})
     ):
         assert lives(trace, [cut], **asked) == lives(trace, [], **asked)
+
+
+def test_faults_are_kept_whoever_is_selected():
+    trace = Trace()
+    trace.run_as(0, "")
+    trace.event(Kind.FAULT, address=0x1000, provider=1)
+    for asked in ({"pids": [10]}, {"comms": ["w*"]}, {"devices": ["gpu*"]}, {"exporters": ["x"]}):
+        kept = Selection(**asked).apply(trace.batch())
+        assert kept.events["kind"].tolist() == [Kind.FAULT]
