@@ -10,14 +10,14 @@ dies with its parent.
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import json
 import os
 import signal
 from collections.abc import Callable, Iterator
 from typing import Any, Final
 
-_PR_SET_PDEATHSIG: Final = 1
+from dmabuf_tool.kernel import children
+
 _READ: Final = 1 << 16
 
 # A line longer than this is not one of ours.
@@ -41,10 +41,9 @@ class Watcher:
         reader, writer = os.pipe2(os.O_CLOEXEC)
         self.problem = ""
         self._rest = b""
-        parent = os.getpid()
-        self._pid = os.fork()
+        self._pid = children.fork()
         if self._pid == 0:
-            _child(source, (keep, writer), parent)
+            _child(source, (keep, writer))
         os.close(writer)
         os.set_blocking(reader, False)
         self._fd = reader
@@ -93,16 +92,10 @@ class Watcher:
         self.close()
 
 
-def _child(source: Source, kept: tuple[int, int], parent: int) -> None:
+def _child(source: Source, kept: tuple[int, int]) -> None:
     """Run the source until it ends, its reader goes or the parent dies. Does not return."""
     writer = kept[1]
     try:
-        # A handler of the parent's must not run here; Ctrl-C is the parent's to answer.
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-        if os.getppid() != parent:  # it died before the prctl
-            os._exit(0)
         start = 3
         # No -1 for "nothing to keep": closerange() up to a negative number closes all there are.
         for fd in sorted(fd for fd in kept if fd >= start):

@@ -12,7 +12,6 @@ import ctypes
 import errno
 import functools
 import os
-import signal
 import struct
 from dataclasses import dataclass
 from typing import Final
@@ -126,13 +125,6 @@ def create_map(spec: MapSpec) -> int:
         number = ctypes.get_errno()
         raise LoadError(f"cannot make BPF map {spec.name} ({os.strerror(number)})", number)
     return fd
-
-
-def die_with_parent() -> None:
-    """For a forked child: ignore Ctrl-C, which is the parent's to answer, and do not outlive it."""
-    signal.set_wakeup_fd(-1)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    libc().prctl(1, signal.SIGKILL, 0, 0, 0)  # PR_SET_PDEATHSIG
 
 
 def load_program(

@@ -21,7 +21,8 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 from dmabuf_tool.errors import ToolError
-from dmabuf_tool.probes import bpf, objects, patches
+from dmabuf_tool.kernel import children
+from dmabuf_tool.probes import objects, patches
 from dmabuf_tool.probes.bpf import MapSpec
 from dmabuf_tool.probes.objects import Code, Compiled
 from dmabuf_tool.probes.source import BPF_DIRECTORY, Unit
@@ -60,12 +61,11 @@ def compile_units(units: Sequence[Unit]) -> Compiled:
 def _start(unit: Unit) -> tuple[int, int]:
     """Fork a compiler; returns the pipe its answer comes through, and its pid."""
     reader, writer = os.pipe2(os.O_CLOEXEC)
-    pid = os.fork()
+    pid = children.fork()
     if pid:
         os.close(writer)
         return reader, pid
     try:
-        bpf.die_with_parent()
         _hide_kallsyms()
         try:
             answer = compile_one(unit.text, unit.names).to_json()

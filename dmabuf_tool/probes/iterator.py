@@ -14,6 +14,7 @@ import struct
 from typing import Final
 
 from dmabuf_tool.errors import ToolError
+from dmabuf_tool.kernel import children
 from dmabuf_tool.kernel.btf import Btf
 from dmabuf_tool.kernel.bufinfo import Buffer, Bufinfo
 from dmabuf_tool.kernel.text import decode
@@ -56,7 +57,7 @@ def read() -> Bufinfo:
     if os.geteuid() != 0:
         return Bufinfo("denied", "only root loads BPF programs")
     reader, writer = os.pipe2(os.O_CLOEXEC)
-    pid = os.fork()
+    pid = children.fork()
     if pid == 0:
         _child(writer)
     os.close(writer)

@@ -19,7 +19,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from dmabuf_tool.errors import ToolError
-from dmabuf_tool.probes import bpf, handover
+from dmabuf_tool.kernel import children
+from dmabuf_tool.probes import handover
 from dmabuf_tool.probes.loader import Loaded
 from dmabuf_tool.probes.source import Options
 
@@ -104,6 +105,7 @@ class Late:
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 pass_fds=[theirs.fileno()],
+                process_group=0,  # Ctrl-C is not its own, from the first moment on
             )
         maps = self._loaded.maps
         request = {"options": asdict(self._options), "modules": wanted, "maps": list(maps)}
@@ -161,7 +163,7 @@ def main(fd: int) -> None:
     """The loader: take the maps, attach what is wanted, hand it over, exit."""
     from dmabuf_tool.probes.attacher import join
 
-    bpf.die_with_parent()
+    children.depend_on(os.getppid())
     with socket.socket(fileno=fd) as channel:
         request, fds = handover.receive(channel)
         maps = dict(zip(request["maps"], fds, strict=True))

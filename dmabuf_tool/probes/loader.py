@@ -19,8 +19,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from dmabuf_tool.errors import ToolError
-from dmabuf_tool.kernel import privileges
-from dmabuf_tool.probes import bpf, handover, plan, source
+from dmabuf_tool.kernel import children, privileges
+from dmabuf_tool.probes import handover, plan, source
 
 
 @dataclass(slots=True)
@@ -113,12 +113,11 @@ def start(options: source.Options, hooks: tuple[plan.Hook, ...] = plan.HOOKS) ->
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
     sys.stdout.flush()
     sys.stderr.flush()
-    pid = os.fork()
+    pid = children.fork()
     if pid:
         theirs.close()
         return Loading(pid, ours)
     ours.close()
-    bpf.die_with_parent()
     _child(theirs, options, hooks)
     raise AssertionError("unreachable")
 

@@ -1,0 +1,39 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Forked children: what stops the tool is its own to answer, and no child outlives it."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+from typing import Final
+
+_PR_SET_PDEATHSIG: Final = 1
+_STOPPING: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+def fork() -> int:
+    """As os.fork(); the child ignores what stops its parent, and dies with it.
+
+    Signals are held meanwhile: one that comes before the child ignores it would run the parent's
+    handler there, or have Python complain ("Signal 2 ignored due to race condition").
+    """
+    parent = os.getpid()
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, _STOPPING)
+    try:
+        pid = os.fork()
+        if not pid:
+            depend_on(parent)
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+    return pid
+
+
+def depend_on(parent: int) -> None:
+    """Make this process such a child."""
+    signal.set_wakeup_fd(-1)
+    for number in _STOPPING:
+        signal.signal(number, signal.SIG_IGN)
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    if os.getppid() != parent:  # it died before the prctl
+        os._exit(0)
