@@ -8,6 +8,7 @@ import os
 import shutil
 import signal
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
 from harness import (
@@ -24,6 +25,17 @@ from harness import (
 )
 
 SMALL = Path("/tmp/small")
+
+
+@contextlib.contextmanager
+def endless_load() -> Iterator[None]:
+    """Operations for as long as it takes, and no longer, whatever goes wrong meanwhile."""
+    command = workload("random_ops.py", "--operations", "1000000")
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, start_new_session=True) as load:
+        try:
+            yield
+        finally:
+            os.killpg(load.pid, signal.SIGKILL)  # its workers too
 
 
 def interrupted() -> Result:
@@ -47,12 +59,10 @@ def killed() -> Result:
     tracer = Tracer("killed", "-o", str(capture), "-d", "600").ready()
     during = programs()
     header = capture.stat().st_size
-    endless = workload("random_ops.py", "--operations", "1000000")
-    with subprocess.Popen(endless, stdout=subprocess.DEVNULL, start_new_session=True) as load:
+    with endless_load():
         # Frames are written every second: wait for some of them.
         tracer.wait(lambda: capture.stat().st_size > header + 2000, "events in the capture")
         ended = tracer.kill().end()
-        os.killpg(load.pid, signal.SIGKILL)  # its workers too
     until(lambda: not tool_processes(), "the tool's children to end")
     until(lambda: programs() == before, "the programs to be gone")
     shutil.copy(capture, SHARE / "killed.dmabuf")
@@ -66,8 +76,7 @@ def full_disk() -> Result:
     capture = SMALL / "full.dmabuf"
     tracer = Tracer("full", "-o", str(capture), "--format", "json").ready()
     header = capture.stat().st_size
-    endless = workload("random_ops.py", "--operations", "1000000")
-    with subprocess.Popen(endless, stdout=subprocess.DEVNULL, start_new_session=True) as load:
+    with endless_load():
         tracer.wait(lambda: capture.stat().st_size > header + 2000, "events in the capture")
         with contextlib.suppress(OSError), (SMALL / "somebody").open("wb", 0) as file:
             while True:
@@ -75,7 +84,6 @@ def full_disk() -> Result:
         tracer.wait(lambda: "No space left" in tracer.said(), "word of the full disk")
         shown = tracer.shown()
         tracer.wait(lambda: tracer.shown() > shown, "events after it")
-        os.killpg(load.pid, signal.SIGKILL)  # its workers too
     result = tracer.interrupt().end()
     shutil.copy(capture, SHARE / "full.dmabuf")
     subprocess.run(["umount", str(SMALL)], check=True)
