@@ -285,9 +285,10 @@ class Tracer:
         )
         say(f"{self._events} events in {seconds:.1f} s, {lost}")
         if self._session.nameless:
+            why = self._session.naming_problem or "that took too long"
             say(
-                f"{self._session.nameless} call stacks got no names: who imports there, and what"
-                " that needs, is unknown"
+                f"{self._session.nameless} call stacks got no names ({why}): who imports there, and"
+                " what that needs, is unknown"
             )
         if self._request.output is not None and self._writer is not None:
             size = self._request.output.stat().st_size

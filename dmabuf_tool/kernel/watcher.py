@@ -61,8 +61,8 @@ class Watcher:
             except BlockingIOError:
                 break
             if not data:
-                self.problem = self.problem or "the watching process ended"
-                self.close()
+                how = self._collect()
+                self.problem = self.problem or f"the watching process ended ({how})"
                 break
             *lines, self._rest = (self._rest + data).split(b"\n")
             for event in map(json.loads, lines):
@@ -78,12 +78,19 @@ class Watcher:
     def close(self) -> None:
         """End the child and collect it; may be called twice."""
         if self._fd >= 0:
-            os.close(self._fd)
-            self._fd = -1
             with contextlib.suppress(ProcessLookupError):
                 os.kill(self._pid, signal.SIGKILL)
-            with contextlib.suppress(ChildProcessError):
-                os.waitpid(self._pid, 0)
+            self._collect()
+
+    def _collect(self) -> str:
+        """Wait for the child, which ends; says how it did."""
+        os.close(self._fd)
+        self._fd = -1
+        try:
+            code = os.waitstatus_to_exitcode(os.waitpid(self._pid, 0)[1])
+        except ChildProcessError:
+            return "collected by somebody else"
+        return f"signal {-code}" if code < 0 else f"status {code}"
 
     def __enter__(self) -> Watcher:
         return self

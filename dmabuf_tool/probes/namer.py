@@ -7,6 +7,7 @@ over. So addresses go to a child and names come back when they are ready.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 from collections.abc import Callable, Iterator
@@ -33,16 +34,17 @@ class Namer:
 
     def ask(self, key: int, addresses: list[int]) -> None:
         """Have a stack named; `key` comes back with the answer."""
-        os.write(self._writer, json.dumps([key, addresses]).encode() + b"\n")
+        with contextlib.suppress(BrokenPipeError):  # it has ended: see `problem`
+            os.write(self._writer, json.dumps([key, addresses]).encode() + b"\n")
 
     def answers(self) -> dict[int, tuple[str, ...]]:
         """What is ready: frames by name, innermost first, those of BPF itself left out."""
         return {answer["key"]: tuple(answer["frames"]) for answer in self._watcher.read()}
 
     @property
-    def alive(self) -> bool:
-        """Whether answers can still come."""
-        return not self._watcher.problem
+    def problem(self) -> str:
+        """Why no answers will come; "" while they can."""
+        return self._watcher.problem
 
     def close(self) -> None:
         """End the child."""

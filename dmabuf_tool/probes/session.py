@@ -121,6 +121,11 @@ class Session:
         return self._named()
 
     @property
+    def naming_problem(self) -> str:
+        """Why stacks get no names any more; "" if they do."""
+        return self._namer.problem
+
+    @property
     def behind(self) -> bool:
         """Whether batches are held back until their stacks have names."""
         return bool(self._waiting)
@@ -207,7 +212,7 @@ class Session:
         now = time.monotonic_ns()
         for waiting in self._waiting:
             mine = waiting.unnamed & answers.keys()
-            late = now - waiting.since_ns > _NAMES_WITHIN_NS or not self._namer.alive
+            late = now - waiting.since_ns > _NAMES_WITHIN_NS or bool(self._namer.problem)
             if late:
                 mine = waiting.unnamed
             if mine:

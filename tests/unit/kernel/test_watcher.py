@@ -25,7 +25,7 @@ def _until(watcher, done):
 def test_events_arrive_and_the_end_is_told():
     with Watcher(lambda: iter([{"a": 1}, {"b": "\n\x1b"}])) as watcher:
         assert _until(watcher, lambda _: False) == [{"a": 1}, {"b": "\n\x1b"}]
-        assert watcher.problem == "the watching process ended"
+        assert watcher.problem == "the watching process ended (status 0)"
         assert watcher.fileno() == -1
         assert watcher.read() == []
 
@@ -163,3 +163,13 @@ def test_the_end_of_a_process_is_seen():
     ended = [event for event in events if event.kind == "exit" and event.pid in pids]
     assert ended[0].code == 3 << 8
     assert abs(ended[0].time_ns - time.monotonic_ns()) < 60 * 10**9
+
+
+def test_how_it_ended_is_told():
+    def killed():
+        os.kill(os.getpid(), signal.SIGKILL)
+        yield {}
+
+    with Watcher(killed) as watcher:
+        assert _until(watcher, lambda _: False) == []
+        assert watcher.problem == "the watching process ended (signal 9)"
