@@ -219,7 +219,10 @@ class Table:
         ]
 
     def _location(self, index: int, offset: int) -> Location | None:
-        """Read the name of one function out of the text; None if its module ends before."""
+        """Read the name of one function out of the text; None if its module ends before.
+
+        So does what initialised a module: it is outside of it, and freed when that is done.
+        """
         start = int(self._starts[index])
         line = self._names[start : self._names.index(b"\n", start)]
         name, _, owner = line.decode("ascii", "replace").partition("\t")
@@ -227,7 +230,7 @@ class Table:
         module = self._loaded.get(owner)
         if module is not None and module.address:
             into = int(self._addresses[index]) - module.address
-            if 0 <= into < module.size <= into + offset:
+            if not 0 <= into <= into + offset < module.size:
                 return None
         return Location(name, offset, owner or None)
 

@@ -196,8 +196,14 @@ def _frame(text: str) -> Importer:
 
 
 def importer_of(frames: tuple[str, ...]) -> Importer | None:
-    """The first caller that is neither BPF's nor dma-buf's; None if it is not named."""
-    for text in frames:
+    """Who called dma-buf; None if it is not named.
+
+    The first frame outside of dma-buf's functions. What is inside of them is BPF's, under any
+    name: its code may lie where a module's init function was. The stack of a kretprobe has no
+    function of dma-buf's: there it is the first frame that is not of the probe.
+    """
+    own = [index for index, text in enumerate(frames) if text.startswith("dma_buf_")]
+    for text in frames[own[0] if own else 0 :]:
         frame = _frame(text)
         if frame.function == NAMELESS:
             return None

@@ -73,6 +73,9 @@ def test_behind_a_modules_end_its_last_function_is_not_meant(root):
         places = symbols.Table.read(root).locate([inside, behind])
         assert [place is not None for place in places] == named
     assert str(places[0]) == "vgem_open+0x1eff [vgem]"
+    # Its init function lay outside of it; what is there now is something else.
+    write(root, "proc/modules", "vgem 8192 0 - Live 0xffffffffc0800000\n")
+    assert symbols.Table.read(root).locate([inside]) == [None]
 
 
 def test_hidden_addresses(tmp_path):

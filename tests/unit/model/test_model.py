@@ -182,3 +182,24 @@ def test_limits_in_force_and_where_they_come_from() -> None:
     force = effective(pci, UNKNOWN)
     assert (force.segment_size_source, force.boundary_source) == (Source.DEFAULT, Source.DEFAULT)
     assert force.address_limit == 0x3FFF_FFFF
+
+
+def test_what_is_inside_of_dma_buf_is_no_importer() -> None:
+    """From a guest with 6.1: the probe's own code lay where a module had been initialised."""
+    attach = (
+        "acpi_button_driver_init+0xb9 [button]",
+        "dma_buf_dynamic_attach+0x5",
+        "vb2_dc_attach_dmabuf+0x5a [videobuf2_dma_contig]",
+        "__prepare_dmabuf.constprop.0+0x1ac [videobuf2_common]",
+    )
+    for frames in (attach, ("?", *attach[1:]), attach[1:], attach[2:]):
+        importer = importer_of(frames)
+        assert importer is not None and importer.function == "vb2_dc_attach_dmabuf"
+    unmap = (
+        "?",
+        "dma_buf_unmap_attachment+0x9",
+        "dma_buf_unmap_attachment_unlocked+0x46",
+        "vb2_dc_map_dmabuf.cold+0x1f [videobuf2_dma_contig]",
+    )
+    importer = importer_of(unmap)
+    assert importer is not None and importer.source_function == "vb2_dc_map_dmabuf"
