@@ -27,8 +27,10 @@ def test_twins_take_over_what_was_skipped(guest):
         return
     firsts = sum(counts[-1] for counts in result["skipped"].values())
     lost = losses_of(guest, "preempted").calls
-    assert sum(result["taken"].values()) > 20
-    assert firsts - sum(result["taken"].values()) == lost < 20
+    taken = sum(result["taken"].values())
+    assert taken > 20
+    # What both missed is known to the call; how much it is, is the machine's.
+    assert firsts - taken == lost < taken
 
 
 def test_what_preempted_is_told_right(guest):
