@@ -9,7 +9,7 @@ DEMO_KERNEL := 7.2
 
 VENV_PACKAGES := python3-venv python3-bpfcc
 TEST_PACKAGES := gcc libc6-dev groff-base mount
-LAB_PACKAGES := qemu-system-x86 qemu-system-arm mmdebstrap debian-archive-keyring e2fsprogs
+LAB_PACKAGES := qemu-system-x86 qemu-system-arm mmdebstrap debian-archive-keyring e2fsprogs mount
 
 .PHONY: help test test-unit test-native test-lab lint bench demo images clean clean-images \
 	venv-packages test-packages lab-packages
