@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Final
 
 from dmabuf_tool.errors import ToolError
+from dmabuf_tool.kernel.libraries import libbpf
 
 KIND_INT, KIND_PTR, KIND_ARRAY, KIND_STRUCT, KIND_UNION, KIND_ENUM = 1, 2, 3, 4, 5, 6
 KIND_TYPEDEF, KIND_FUNC, KIND_ENUM64 = 8, 12, 19
@@ -34,34 +35,23 @@ class Member:
     pointer: bool = False
 
 
-class _Lib:
-    """The few libbpf functions used, with their types."""
-
-    def __init__(self) -> None:
-        try:
-            lib = ctypes.CDLL("libbpf.so.1", use_errno=True)
-        except OSError as error:
-            raise ToolError(
-                "libbpf.so.1 is missing; install libbpf1 (it comes with python3-bpfcc)"
-            ) from error
-        pointer, text = ctypes.c_void_p, ctypes.c_char_p
-        for name, result, *arguments in (
-            ("btf__parse", pointer, text, pointer),
-            ("btf__parse_split", pointer, text, pointer),
-            ("btf__type_by_id", pointer, pointer, ctypes.c_uint),
-            ("btf__name_by_offset", text, pointer, ctypes.c_uint),
-            ("btf__find_by_name_kind", ctypes.c_int, pointer, text, ctypes.c_uint),
-            ("btf__resolve_size", ctypes.c_longlong, pointer, ctypes.c_uint),
-            ("btf__free", None, pointer),
-        ):
-            function = getattr(lib, name)
-            function.restype, function.argtypes = result, arguments
-        self.raw = lib
-
-
 @functools.cache
 def _lib() -> ctypes.CDLL:
-    return _Lib().raw
+    """libbpf, with the types of the few functions used. Raises ToolError where it is missing."""
+    lib = libbpf()
+    pointer, text = ctypes.c_void_p, ctypes.c_char_p
+    for name, result, *arguments in (
+        ("btf__parse", pointer, text, pointer),
+        ("btf__parse_split", pointer, text, pointer),
+        ("btf__type_by_id", pointer, pointer, ctypes.c_uint),
+        ("btf__name_by_offset", text, pointer, ctypes.c_uint),
+        ("btf__find_by_name_kind", ctypes.c_int, pointer, text, ctypes.c_uint),
+        ("btf__resolve_size", ctypes.c_longlong, pointer, ctypes.c_uint),
+        ("btf__free", None, pointer),
+    ):
+        function = getattr(lib, name)
+        function.restype, function.argtypes = result, arguments
+    return lib
 
 
 class Btf:

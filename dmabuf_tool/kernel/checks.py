@@ -9,14 +9,14 @@ names. probes/checks.py adds those that load a program.
 
 from __future__ import annotations
 
-import ctypes
 import os
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from dmabuf_tool.kernel import bufinfo, distribution, iommu, symbols
+from dmabuf_tool.errors import ToolError
+from dmabuf_tool.kernel import bufinfo, distribution, iommu, libraries, symbols
 from dmabuf_tool.kernel.text import size
 
 OK: Final = "ok"
@@ -133,8 +133,8 @@ def bcc(root: Path) -> Check:
 def libbpf(root: Path) -> Check:
     """libbpf reads BTF."""
     try:
-        ctypes.CDLL("libbpf.so.1")
-    except OSError:
+        libraries.libbpf()
+    except ToolError:
         return Check(
             *("libbpf", "libbpf.so.1", MISSING, "cannot be loaded"),
             *(f"install {distribution.package('libbpf', root)}", "libbpf"),

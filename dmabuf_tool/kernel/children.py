@@ -3,10 +3,11 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
 import signal
 from typing import Final
+
+from dmabuf_tool.kernel.libraries import libc
 
 _PR_SET_PDEATHSIG: Final = 1
 _STOPPING: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -34,6 +35,6 @@ def depend_on(parent: int) -> None:
     signal.set_wakeup_fd(-1)
     for number in _STOPPING:
         signal.signal(number, signal.SIG_IGN)
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    libc().prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
     if os.getppid() != parent:  # it died before the prctl
         os._exit(0)

@@ -4,7 +4,8 @@
 from __future__ import annotations
 
 import contextlib
-import ctypes
+
+from dmabuf_tool.kernel.libraries import libc
 
 
 def give_back() -> None:
@@ -15,4 +16,4 @@ def give_back() -> None:
     Does nothing where the C library has no such call.
     """
     with contextlib.suppress(AttributeError):
-        ctypes.CDLL(None).malloc_trim(0)
+        libc().malloc_trim(0)

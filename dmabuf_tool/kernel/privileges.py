@@ -13,6 +13,7 @@ import os
 from typing import Final
 
 from dmabuf_tool.errors import ToolError
+from dmabuf_tool.kernel.libraries import libc
 
 _VERSION: Final = 0x20080522  # _LINUX_CAPABILITY_VERSION_3, include/uapi/linux/capability.h
 _KEPT: Final = {
@@ -37,16 +38,15 @@ def drop() -> None:
 
     Raises ToolError, where the kernel does not let go of rights.
     """
-    libc = ctypes.CDLL(None, use_errno=True)
     header = (ctypes.c_uint32 * 2)(_VERSION, 0)
     # Two words of effective, permitted, inheritable each: capabilities 0 to 31, then 32 to 63.
     data = (ctypes.c_uint32 * 6)()
-    if libc.capget(header, data):
+    if libc().capget(header, data):
         raise ToolError(f"capget: {os.strerror(ctypes.get_errno())}")
     for word in (0, 1):
         kept = sum(1 << (bit - 32 * word) for bit in _KEPT.values() if bit // 32 == word)
         effective, permitted = 3 * word, 3 * word + 1
         data[permitted] &= kept
         data[effective] &= kept
-    if libc.capset(header, data):
+    if libc().capset(header, data):
         raise ToolError(f"capset: {os.strerror(ctypes.get_errno())}")

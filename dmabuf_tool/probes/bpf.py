@@ -10,13 +10,13 @@ from __future__ import annotations
 
 import ctypes
 import errno
-import functools
 import os
 import struct
 from dataclasses import dataclass
 from typing import Final
 
 from dmabuf_tool.errors import ToolError
+from dmabuf_tool.kernel.libraries import libbpf
 
 PROG_KPROBE, PROG_RAW_TRACEPOINT, PROG_TRACING = 2, 17, 26
 TRACE_FENTRY, TRACE_FEXIT = 24, 25
@@ -70,23 +70,6 @@ class _LoadOptions(ctypes.Structure):
         ("log_size", ctypes.c_uint32),
         ("log_buf", ctypes.c_char_p),
     )
-
-
-@functools.cache
-def libbpf() -> ctypes.CDLL:
-    """The library that comes with bcc. Raises ToolError where it is missing."""
-    try:
-        return ctypes.CDLL("libbpf.so.1", use_errno=True)
-    except OSError as error:
-        raise ToolError(
-            "libbpf.so.1 is missing; install libbpf1 (it comes with python3-bpfcc)"
-        ) from error
-
-
-@functools.cache
-def libc() -> ctypes.CDLL:
-    """For system calls that neither Python nor libbpf has."""
-    return ctypes.CDLL(None, use_errno=True)
 
 
 class _MapOptions(ctypes.Structure):

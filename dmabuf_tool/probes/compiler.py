@@ -22,6 +22,7 @@ from typing import Any, Final
 
 from dmabuf_tool.errors import ToolError
 from dmabuf_tool.kernel import children
+from dmabuf_tool.kernel.libraries import libc
 from dmabuf_tool.probes import objects, patches
 from dmabuf_tool.probes.bpf import MapSpec
 from dmabuf_tool.probes.objects import Code, Compiled
@@ -88,14 +89,12 @@ def _hide_kallsyms() -> None:
     on an emulated machine. Linux 5.5 has it, and we need 5.12. Where this may not be done, bcc
     reads the file.
     """
-    libc = ctypes.CDLL(None, use_errno=True)
     with contextlib.suppress(OSError), tempfile.NamedTemporaryFile() as file:
         file.write(b"0 T bpf_probe_read_kernel\n")
         file.flush()
-        if not libc.unshare(_CLONE_NEWNS) and not libc.mount(
-            None, b"/", None, ctypes.c_ulong(_MS_REC | _MS_PRIVATE), None
-        ):
-            libc.mount(file.name.encode(), b"/proc/kallsyms", None, ctypes.c_ulong(_MS_BIND), None)
+        private, bind = ctypes.c_ulong(_MS_REC | _MS_PRIVATE), ctypes.c_ulong(_MS_BIND)
+        if not libc().unshare(_CLONE_NEWNS) and not libc().mount(None, b"/", None, private, None):
+            libc().mount(file.name.encode(), b"/proc/kallsyms", None, bind, None)
 
 
 def _answer(reader: int, pid: int) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from dmabuf_tool.errors import ToolError
 from dmabuf_tool.kernel import children
 from dmabuf_tool.kernel.btf import Btf
 from dmabuf_tool.kernel.bufinfo import Buffer, Bufinfo
+from dmabuf_tool.kernel.libraries import libbpf
 from dmabuf_tool.kernel.text import decode
 from dmabuf_tool.probes import bpf, source
 from dmabuf_tool.probes.compiler import compile_units
@@ -113,9 +114,8 @@ def _run() -> bytes:
     if not target:
         raise ToolError("this kernel has no dmabuf iterator (it came with Linux 6.16)")
     program = bpf.load_program(bpf.PROG_TRACING, "dump", _compile(btf), _TRACE_ITER, target)
-    lib = ctypes.CDLL("libbpf.so.1", use_errno=True)
-    link = lib.bpf_link_create(program, 0, _TRACE_ITER, None)
-    iterator = lib.bpf_iter_create(link) if link >= 0 else -1
+    link = libbpf().bpf_link_create(program, 0, _TRACE_ITER, None)
+    iterator = libbpf().bpf_iter_create(link) if link >= 0 else -1
     if iterator < 0:
         raise ToolError(f"the dmabuf iterator cannot be used: {os.strerror(ctypes.get_errno())}")
     with open(iterator, "rb", buffering=0) as records:

@@ -10,7 +10,8 @@ import struct
 from pathlib import Path
 from typing import Final
 
-from dmabuf_tool.probes.bpf import TRACE_KPROBE_MULTI, LoadError, libbpf, libc
+from dmabuf_tool.kernel.libraries import libbpf, libc
+from dmabuf_tool.probes.bpf import TRACE_KPROBE_MULTI, LoadError
 
 _KPROBE_PMU: Final = Path("/sys/bus/event_source/devices/kprobe")
 _PERF_EVENT_OPEN: Final = {"x86_64": 298, "aarch64": 241}

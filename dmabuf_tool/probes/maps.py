@@ -11,6 +11,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
+from dmabuf_tool.kernel.libraries import libbpf
+
 _STACK_DEPTH: Final = 127  # PERF_MAX_STACK_DEPTH
 
 
@@ -23,8 +25,7 @@ def possible_cpus() -> int:
 
 def _lookup(fd: int, key: bytes, size: int) -> bytes | None:
     value = ctypes.create_string_buffer(size)
-    lib = ctypes.CDLL("libbpf.so.1", use_errno=True)
-    return None if lib.bpf_map_lookup_elem(fd, key, value) else value.raw
+    return None if libbpf().bpf_map_lookup_elem(fd, key, value) else value.raw
 
 
 def counters(fd: int, count: int, element: int = 0) -> Sequence[int]:

@@ -15,6 +15,7 @@ import os
 import struct
 from typing import Final
 
+from dmabuf_tool.kernel.libraries import libbpf
 from dmabuf_tool.probes import bpf
 
 _CODE: Final = struct.pack(
@@ -75,8 +76,7 @@ class Peek:
             ctx_in=ctypes.cast(ctypes.c_char_p(arguments), ctypes.c_void_p),
             ctx_size_in=len(arguments),
         )
-        lib = ctypes.CDLL("libbpf.so.1", use_errno=True)
-        if lib.bpf_prog_test_run_opts(self._program, ctypes.byref(options)) < 0:
+        if libbpf().bpf_prog_test_run_opts(self._program, ctypes.byref(options)) < 0:
             number = ctypes.get_errno()
             raise bpf.LoadError(f"cannot run a BPF program ({os.strerror(number)})", number)
         return int(options.retval)

@@ -13,6 +13,7 @@ import platform
 import struct
 from pathlib import Path
 
+from dmabuf_tool.kernel.libraries import libbpf, libc
 from dmabuf_tool.probes import loader, plan, source
 
 HOOK = plan.Hook("load", "native", (), True, False, "the load", raw_tracepoint="sys_enter")
@@ -26,8 +27,6 @@ LOST_EVENTS = 0
 
 source.SUBJECTS["native"] = (str(Path(__file__).with_name("native.bpf.c")),)
 
-_libc = ctypes.CDLL(None, use_errno=True)
-_libbpf = ctypes.CDLL("libbpf.so.1", use_errno=True)
 
 
 def options(event_ring: int) -> source.Options:
@@ -47,7 +46,7 @@ def load(event_ring: int, hooks: tuple[plan.Hook, ...] = (HOOK,)) -> loader.Load
 def send(count: int) -> None:
     """Have the program send so many events, MOST with each call."""
     while count > 0:
-        _libc.syscall(GETPPID, ctypes.c_ulong(min(count, MOST)), ctypes.c_ulong(MAGIC))
+        libc().syscall(GETPPID, ctypes.c_ulong(min(count, MOST)), ctypes.c_ulong(MAGIC))
         count -= MOST
 
 
@@ -55,14 +54,14 @@ def program_id(fd: int) -> int:
     """The kernel's id of a loaded program."""
     info = ctypes.create_string_buffer(256)
     length = ctypes.c_uint32(len(info))
-    if _libbpf.bpf_obj_get_info_by_fd(fd, info, ctypes.byref(length)):
+    if libbpf().bpf_obj_get_info_by_fd(fd, info, ctypes.byref(length)):
         raise OSError(ctypes.get_errno(), "bpf_obj_get_info_by_fd")
     return int(struct.unpack_from("<I", info, 4)[0])  # struct bpf_prog_info: type, id
 
 
 def exists(program: int) -> bool:
     """Whether a program of this id is in the kernel."""
-    fd = _libbpf.bpf_prog_get_fd_by_id(program)
+    fd = libbpf().bpf_prog_get_fd_by_id(program)
     if fd >= 0:
         os.close(fd)
         return True
