@@ -242,9 +242,12 @@ static inline int kernel_stack(struct call *c)
 	return id == -17 ? stacks.get_stackid(c->ctx, 1) : id;
 }
 
+#ifndef STACKS_EVERYWHERE
+#define STACKS_EVERYWHERE 0
+#endif
+
 static inline void every_stack(struct event *e, struct call *c)
 {
-#ifdef STACKS_EVERYWHERE
-	e->stack = kernel_stack(c);
-#endif
+	if (STACKS_EVERYWHERE)
+		e->stack = kernel_stack(c);
 }

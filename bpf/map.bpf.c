@@ -197,12 +197,10 @@ static inline int on_unmap_entry(struct call *c)
 		facts.mapping = m->id;
 	e = begin(EV_UNMAP);
 	if (e) {
-		every_stack(e, c);
+		if (STACKS_EVERYWHERE || (a && !a->unmapped))
+			e->stack = kernel_stack(c);
 		if (a) {
-			if (!a->unmapped) {
-				a->unmapped = 1;
-				e->stack = kernel_stack(c);
-			}
+			a->unmapped = 1;
 			e->buffer = a->buffer;
 			e->attachment = a->id;
 			e->device = a->device;
