@@ -202,8 +202,8 @@ def importer_of(frames: tuple[str, ...]) -> Importer | None:
     name: its code may lie where a module's init function was. The stack of a kretprobe has no
     function of dma-buf's: there it is the first frame that is not of the probe.
     """
-    own = [index for index, text in enumerate(frames) if text.startswith("dma_buf_")]
-    for text in frames[own[0] if own else 0 :]:
+    own = next((at for at, text in enumerate(frames) if text.startswith("dma_buf_")), 0)
+    for text in frames[own:]:
         frame = _frame(text)
         if frame.function == NAMELESS:
             return None
