@@ -28,7 +28,6 @@ LOST_EVENTS = 0
 source.SUBJECTS["native"] = (str(Path(__file__).with_name("native.bpf.c")),)
 
 
-
 def options(event_ring: int) -> source.Options:
     """Rings of this size in bytes, and a small one for chunks."""
     return source.Options(event_ring=event_ring, chunk_ring=1 << 16)
