@@ -15,7 +15,6 @@ from dmabuf_tool.schema import Flag, Kind, Losses
 def captured(path):
     """Every event of a capture by the name of its function's event; and the losses."""
     found = Counter()
-    losses = Losses()
     with open_capture(path) as reader:
         for batch in reader.batches():
             for name, kind in OPS.items():
@@ -23,8 +22,7 @@ def captured(path):
                 if kind == Kind.MAP:  # the table of a dynamic attach: no call to map
                     chosen &= (batch.events["flags"] & Flag.IN_ATTACH) == 0
                 found[name] += int(chosen.sum())
-            losses = batch.losses
-    return dict(found), losses
+        return dict(found), reader.losses
 
 
 def unlogged(log, seen):
