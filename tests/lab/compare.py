@@ -60,11 +60,15 @@ class Sides:
         return sum(map(len, self.by_thread.values()))
 
 
+def lines_of(path: Path) -> list[dict[str, Any]]:
+    """The objects of a file of JSON lines: the driver's log, or what a trace told."""
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
 def from_log(path: Path) -> Sides:
     """The driver's side."""
     sides = Sides()
-    for line in path.read_text().splitlines():
-        entry = json.loads(line)
+    for entry in lines_of(path):
         op = entry["op"]
         if op not in OPS:
             continue

@@ -14,7 +14,6 @@ one thread are at the same time.
 
 from __future__ import annotations
 
-import json
 from bisect import bisect_left
 from collections import Counter
 from collections.abc import Iterator
@@ -23,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from compare import lines_of
 
 from dmabuf_tool.capture.reader import open_capture
 from dmabuf_tool.model.model import Model
@@ -90,7 +90,7 @@ class Compared:
 
 def compare(capture: Path, log: Path, tables: Path) -> Compared:
     """Read the capture once, looking at the table at each of the driver's moments."""
-    lines = [json.loads(line) for line in log.read_text().splitlines()]
+    lines = lines_of(log)
     marks = {line["count"]: line["ts_ns"] for line in lines if line["op"] == "mark"}
     batches = list(open_capture(capture).batches())
     contexts = pair_contexts(lines, batches)
@@ -98,9 +98,7 @@ def compare(capture: Path, log: Path, tables: Path) -> Compared:
     assert len(numbers) == len(contexts), f"contexts of the tool are paired twice: {contexts}"
     engine = Engine()
     moments = []
-    todo = sorted(
-        (marks[entry["mark"]], entry) for entry in map(json.loads, tables.read_text().splitlines())
-    )
+    todo = sorted((marks[entry["mark"]], entry) for entry in lines_of(tables))
     for batch in batches:
         while todo and len(batch.events) and int(batch.events["ts_ns"].max()) > todo[0][0]:
             mark, entry = todo.pop(0)

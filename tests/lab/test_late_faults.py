@@ -8,13 +8,12 @@ IOVAs are used again, so both sides are compared in their order, not by address.
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
+from compare import lines_of
 
 MS = 1_000_000
 SOON_NS = 1_000_000_000
@@ -34,23 +33,18 @@ class Transfer:
     """When the kernel told of it: SMMUv3 may tell more than once."""
 
 
-def lines(path: Path) -> Iterator[Line]:
-    """The objects of a file."""
-    return map(json.loads, path.read_text().splitlines())
-
-
 def transfers(share: Path) -> list[Transfer]:
     """All reads, in their order."""
     found: list[Transfer] = []
     unmaps: dict[int, tuple[int, Line]] = {}
-    for line in lines(share / "faults.log"):
+    for line in lines_of(share / "faults.log"):
         if line["op"] == "unmap":
             unmaps[line["dma_addr"]] = (1, line)
         elif line["op"] == "level2-unmap" and not line["implicit"]:
             unmaps[line["va"]] = (2, line)
         elif line["op"] == "edu-dma":
             found.append(Transfer(line["start_ns"], *unmaps[line["va"]], []))
-    for told in lines(share / "faults.faults"):
+    for told in lines_of(share / "faults.faults"):
         # What was told before is an earlier run's of this guest.
         for mine in [one for one in found if one.begin_ns <= told["ts_ns"]][-1:]:
             mine.told_ns.append(told["ts_ns"])
@@ -59,7 +53,7 @@ def transfers(share: Path) -> list[Transfer]:
 
 def faults_of(share: Path) -> list[Line]:
     """What the trace told."""
-    return [one for one in lines(share / "faults.json") if one.get("event") == "fault"]
+    return [one for one in lines_of(share / "faults.json") if one.get("event") == "fault"]
 
 
 @pytest.fixture
@@ -123,7 +117,7 @@ def test_the_time_since_the_unmap_is_the_drivers(told):
 def test_a_fault_is_told_before_what_came_a_second_later(guest, told):
     """By the stamps of the trace's lines, not by the clock of a machine that may be slow."""
     newest_ns = 0
-    for line in lines(guest.share / "faults.json"):
+    for line in lines_of(guest.share / "faults.json"):
         if line["type"] == "event":
             if line["event"] == "fault":
                 assert newest_ns - line["ts_ns"] < SOON_NS

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 
 import pytest
+from compare import lines_of
 
 from dmabuf_tool.capture.reader import open_capture
 from dmabuf_tool.model.model import Model
@@ -44,11 +45,6 @@ def replay(path):
         for batch in reader.batches():
             model.apply(batch)
     return model
-
-
-def log_of(guest):
-    """The lab driver's log of the run."""
-    return [json.loads(line) for line in (guest.share / "late.log").read_text().splitlines()]
 
 
 def pages_of(ranges):
@@ -124,7 +120,7 @@ def test_a_private_domain_is_born_where_it_is_made(guest):
     model = replay(guest.capture("late"))
     made = {
         one["context"]: (one["start_ns"], one["ts_ns"])
-        for one in log_of(guest)
+        for one in lines_of(guest.share / "late.log")
         if one["op"] == "context-create"
     }
     contexts = [one for one in model.levels.contexts.all() if one.is_private and one.type]
@@ -147,7 +143,7 @@ def test_its_vms_and_ranges_are_what_the_driver_did(guest):
     late = guest["late"]
     assert late["module"] == "drm_gpuvm"
     model = replay(guest.capture("late"))
-    log = log_of(guest)
+    log = lines_of(guest.share / "late.log")
     born = {one["context"]: one["ts_ns"] for one in log if one["op"] == "context-create"}
     contexts = [one for one in model.levels.contexts.all() if one.kind == "gpu-vm"]
     old, new, gone = contexts
