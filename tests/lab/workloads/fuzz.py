@@ -19,6 +19,7 @@ import time
 import lab
 import uapi
 from lab import F, Kind, Lab, Op
+from processes import fork
 from report import Account
 
 # Rare, for what they undo; frequent, for what they make.
@@ -122,12 +123,7 @@ class Fuzzer:
 
 
 def one_process(seed: str, requests: int) -> None:
-    status = 1
-    try:
-        Fuzzer(seed).run(requests)
-        status = 0
-    finally:
-        os._exit(status)
+    Fuzzer(seed).run(requests)
 
 
 def kernel_complaints() -> list[str]:
@@ -149,12 +145,7 @@ def main() -> int:
     with Lab() as driver:
         driver.reset()
         driver.clear_log()
-        pids = []
-        for i in range(args.processes):
-            pid = os.fork()
-            if not pid:
-                one_process(f"{args.seed}.{i}", args.requests)
-            pids.append(pid)
+        pids = [fork(one_process, f"{args.seed}.{i}", args.requests) for i in range(args.processes)]
         time.sleep(2)
         os.kill(pids[0], signal.SIGKILL)
         for pid in pids:

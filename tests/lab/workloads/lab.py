@@ -219,14 +219,16 @@ def log() -> list[dict[str, Any]]:
 
 def copy_log(path: Path | str) -> int:
     """Writes the log to a file, as it is; returns the number of lines."""
-    text = (DEBUGFS / "log").read_text()
-    Path(path).write_text(text)
-    return text.count("\n")
+    return _copy("log", path)
 
 
 def copy_faults(path: Path | str) -> int:
     """Writes down when faults were told; returns how many."""
-    text = (DEBUGFS / "faults").read_text()
+    return _copy("faults", path)
+
+
+def _copy(name: str, path: Path | str) -> int:
+    text = (DEBUGFS / name).read_text()
     Path(path).write_text(text)
     return text.count("\n")
 

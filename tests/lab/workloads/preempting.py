@@ -20,6 +20,7 @@ from collections.abc import Callable
 import lab
 import uapi
 from lab import Lab, Shape
+from processes import fork
 from report import Account
 
 PAIRS = 20
@@ -56,19 +57,11 @@ def waking(driver: Lab, until: float, level: int) -> None:
         time.sleep(odd.uniform(*NAP_S))
 
 
-def process(cpu: int, what: Callable[[Lab], None]) -> int:
-    """A process on one processor; its pid."""
-    pid = os.fork()
-    if pid:
-        return pid
-    status = 1
-    try:
-        os.sched_setaffinity(0, {cpu})
-        with Lab() as driver:
-            what(driver)
-        status = 0
-    finally:
-        os._exit(status)
+def on(cpu: int, what: Callable[..., None], *arguments: object) -> None:
+    """Do it on one processor, with a file of the driver."""
+    os.sched_setaffinity(0, {cpu})
+    with Lab() as driver:
+        what(driver, *arguments)
 
 
 def main() -> int:
@@ -83,10 +76,9 @@ def main() -> int:
     with Lab() as driver:
         driver.clear_log()
     until = time.monotonic() + args.seconds
-    looper = process(args.cpu, lambda driver: looping(driver, until))
-    pids = [looper]
-    for level in range(1, args.levels + 1):
-        pids.append(process(args.cpu, lambda driver, level=level: waking(driver, until, level)))
+    looper = fork(on, args.cpu, looping, until)
+    levels = range(1, args.levels + 1)
+    pids = [looper, *(fork(on, args.cpu, waking, until, level) for level in levels)]
     for pid in pids:
         if os.waitpid(pid, 0)[1]:
             account.surprise(f"process {pid} failed")

@@ -24,6 +24,7 @@ import lab
 import sources
 import uapi
 from lab import Dir, F, Lab
+from processes import fork
 from report import Account
 
 MAX_BUFFERS, MAX_ATTACHMENTS, MAX_MAPS = 12, 24, 4
@@ -261,19 +262,16 @@ def ring(n: int) -> list[socket.socket]:
 def fork_worker(worker_args: tuple, operations: int, others: list[socket.socket]) -> tuple:
     """Starts a child; its pid and the fd its account comes from."""
     read, write = os.pipe()
-    pid = os.fork()
-    if pid:
-        os.close(write)
-        return pid, read
-    status = 1
-    try:
+
+    def work() -> None:
         os.close(read)
         for s in others:
             s.close()
         child(Worker(*worker_args), operations, write)
-        status = 0
-    finally:
-        os._exit(status)
+
+    pid = fork(work)
+    os.close(write)
+    return pid, read
 
 
 def main() -> int:
