@@ -129,10 +129,16 @@ class Tracer:
         }
 
 
+def listed_programs() -> list[dict[str, Any]]:
+    """BPF programs in the kernel, as bpftool tells of them; it is silent where there are none."""
+    listed: list[dict[str, Any]]
+    listed = json.loads(run(["bpftool", "-j", "prog", "list"])["stdout"] or "[]")
+    return listed
+
+
 def programs() -> list[str]:
     """BPF programs in the kernel, as "id name"."""
-    listed = json.loads(run(["bpftool", "-j", "prog", "list"])["stdout"] or "[]")
-    return sorted(f"{p['id']} {p.get('name', '')}" for p in listed)
+    return sorted(f"{p['id']} {p.get('name', '')}" for p in listed_programs())
 
 
 def kprobe_events() -> list[str]:

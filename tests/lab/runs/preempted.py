@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import json
 
-from harness import SHARE, Result, Tracer, run, workload
+from harness import SHARE, Result, Tracer, listed_programs, run, workload
 
 SECONDS = 10
 
@@ -23,9 +23,8 @@ def preempted() -> Result:
 
 def misses() -> dict[str, list[int]]:
     """Runs that the kernel skipped, by program: the second's of two, then the first's."""
-    listed = json.loads(run(["bpftool", "-j", "prog", "list"])["stdout"] or "[]")
     found: dict[str, list[int]] = {}
-    for one in sorted(listed, key=lambda one: int(one["id"])):
+    for one in sorted(listed_programs(), key=lambda one: int(one["id"])):
         if one["type"] == "tracing":
             found.setdefault(one["name"], []).append(one.get("recursion_misses", 0))
     return {name: counts for name, counts in found.items() if any(counts)}

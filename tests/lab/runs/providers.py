@@ -61,7 +61,7 @@ def late() -> Result:
             lab.load_vm()
             old = driver.context(Kind.GPUVM, device)
             driver.level2_map(old, m.nr, VA)  # nobody listens yet
-        tracer.wait(lambda: f"module {module} came" in tracer.said(), f"probes of {module}")
+        attached(tracer, module)
         if module == "drm_gpuvm":
             driver.level2_map(old, m.nr, VA + 2 * SIZE)
             new = driver.context(Kind.GPUVM, device)
@@ -99,11 +99,10 @@ def reloaded() -> Result:
             result[name] = mine = {"unload": unload(module)}
             if not there(module):
                 start(module)
-                again(tracer, module)
+                attached(tracer, module)
                 use(driver, module)
             mine["tool"] = tracer.interrupt().end()
             mine["after"] = unload(module) if there(module) else {"status": 0}
-        lab.copy_log(str(SHARE / "reloaded.log"))
     return result
 
 
@@ -120,7 +119,7 @@ def start(module: str) -> None:
         lab.load_vm()
 
 
-def again(tracer: Tracer, module: str) -> None:
+def attached(tracer: Tracer, module: str) -> None:
     """Wait until a trace has attached to a module that came."""
     tracer.wait(lambda: f"module {module} came" in tracer.said(), f"probes of {module}")
 
