@@ -3,8 +3,9 @@
 
 All tracers see one buffer, made before them: what the IOMMU takes for it depends on where it lies.
 Each measurement has an edu device of its own: 4 MiB of addresses are more than the IOVA allocator
-caches, and where some hundred of them wait in a domain's flush queue (run.py asks for strict
-domains, which have none) its search for free space takes twenty times what the rest of the pair does.
+caches, and where some hundred of them wait in a domain's flush queue (run.py boots with strict
+domains, which have none) its search for free space takes twenty times what the rest of the pair
+does.
 """
 
 from __future__ import annotations
