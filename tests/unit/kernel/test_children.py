@@ -5,7 +5,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 
 from dmabuf_tool.kernel import children
 
@@ -31,20 +30,27 @@ def test_a_signal_in_the_moment_of_the_fork() -> None:
     assert (done.returncode, done.stdout.split(), done.stderr) == (0, ["7", "9"], "")
 
 
-def test_the_parent_hears_again() -> None:
+def test_the_child_stays_deaf_and_the_parent_hears_again() -> None:
     heard: list[int] = []
     before = signal.signal(signal.SIGHUP, lambda number, _: heard.append(number))
+    reader, writer = os.pipe()
     try:
         pid = children.fork()
         if not pid:
-            time.sleep(60)
-            os._exit(1)
-        os.kill(pid, signal.SIGHUP)
-        os.kill(pid, signal.SIGTERM)
+            status = 1
+            try:
+                os.close(writer)
+                os.read(reader, 1)
+                status = 8 if heard else 7
+            finally:
+                os._exit(status)
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            os.kill(pid, number)
         os.kill(os.getpid(), signal.SIGHUP)
         assert heard == [signal.SIGHUP]
-        assert os.waitpid(pid, os.WNOHANG) == (0, 0)
-        os.kill(pid, signal.SIGKILL)
-        os.waitpid(pid, 0)
+        # The child goes on only now, with all signals behind it.
+        os.close(writer)
+        assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 7
     finally:
+        os.close(reader)
         signal.signal(signal.SIGHUP, before)
