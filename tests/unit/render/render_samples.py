@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Streams of events for the tests of the event renderers."""
 
+from dataclasses import replace
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -89,17 +91,18 @@ def story() -> Batch:
 
 
 def cut(whole: Batch, at: list[int]) -> list[Batch]:
-    """The same stream in pieces: tables and stacks come in the first one."""
-    ends = [*sorted(at), len(whole.events)]
-    pieces, start = [], 0
-    for end in ends:
-        events = whole.events[start:end]
-        if start == 0 and not pieces:
-            pieces.append(Batch(events, whole.tables, whole.segments, whole.stacks, whole.losses))
-        else:
-            none = (whole.tables[:0], whole.segments[:0])
-            pieces.append(Batch(events, *none, {}, whole.losses))
-        start = end
+    """The same stream in pieces, as far as it reaches: tables and stacks come in the first one,
+    losses, which are totals at the end of a batch, in the last."""
+    count = len(whole.events)
+    places = [0, *sorted(min(place, count) for place in at), count]
+    pieces = [
+        Batch(whole.events[start:end], whole.tables[:0], whole.segments[:0])
+        for start, end in pairwise(places)
+    ]
+    pieces[0] = replace(
+        pieces[0], tables=whole.tables, segments=whole.segments, stacks=whole.stacks
+    )
+    pieces[-1] = replace(pieces[-1], losses=whole.losses)
     return pieces
 
 
