@@ -259,10 +259,9 @@ class Trace:
         direction: int | None = None, caller: str = "",
     ) -> None:  # fmt: skip
         """The probes take the call stack of an attachment's first: give its `caller`."""
-        frames = _called_by(caller, "dma_buf_unmap_attachment")
+        stack = self._stack(_called_by(caller, "dma_buf_unmap_attachment")) if caller else -1
         self._map(
-            Kind.UNMAP, mapping, by=by, flags=int(flags),
-            stack=self._stack(frames) if caller else -1,
+            Kind.UNMAP, mapping, by=by, flags=int(flags), stack=stack,
             direction=mapping.direction if direction is None else direction,
         )  # fmt: skip
 

@@ -12,8 +12,6 @@ from dmabuf_tool.kernel.faults import READ, SMMUV3, VTD
 from dmabuf_tool.probes.kernel_log import PARTS, KernelLog
 from dmabuf_tool.schema import EVENT, Kind, view
 
-TEXT = 40
-
 DMAR = (
     "DMAR: [DMA Read NO_PASID] Request device [00:03.0] fault addr 0xfff00000 "
     "[fault reason 0x06] PTE Read access is not set, and more than there is room for"
@@ -32,9 +30,10 @@ def line(text: str, ts_ns: int) -> np.ndarray:
     events = np.zeros(PARTS, EVENT)
     events["kind"], events["ts_ns"], events["tgid"], events["comm"] = Kind.LOG, ts_ns, 7, b"irq"
     data = text.encode()
-    rows = view(events, "text")
+    texts = view(events, "text")["text"]
+    room = texts.dtype.itemsize
     for part in range(PARTS):
-        rows["text"][part] = data[part * TEXT : (part + 1) * TEXT]
+        texts[part] = data[part * room : (part + 1) * room]
     return events
 
 

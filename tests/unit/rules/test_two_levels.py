@@ -434,15 +434,12 @@ def test_a_flood_of_faults_is_counted_and_a_hundred_a_second_are_looked_up():
     scene.trace.wait(1000 - scene.trace.now // 1_000_000 % 1000)
     for _ in range(150):
         fault(scene.trace, scene.device, IOVA)
-    counts = {one.told.title.partition(": ")[2][:10]: one.count for one in flood(scene)}
+    found = scene.found("fault-attributed")
+    counts = {one.told.title.partition(": ")[2][:10]: one.count for one in found}
     assert counts == {"belonged t": 100, "not looked": 50}
     scene.trace.wait(1000)
     fault(scene.trace, scene.device, IOVA)
-    assert sorted(one.count for one in flood(scene)) == [50, 101]
-
-
-def flood(scene):
-    return scene.found("fault-attributed")
+    assert sorted(one.count for one in scene.found("fault-attributed")) == [50, 101]
 
 
 def test_fault_of_another_device():
