@@ -66,9 +66,9 @@ def _attach(edu: int, driver: Lab) -> None:
 
 
 def warm_up(capture: Path) -> None:
-    """The first attach has the trace read the kernel's symbols, and its child imports pyroute2:
-    exits that come meanwhile are known later than the acts below can wait. So processes exit until
-    the trace knows when one did."""
+    """As a trace begins its children read the kernel's symbols and import pyroute2: exits that come
+    meanwhile are known later than the acts below can wait. So processes exit until the trace knows
+    when one did."""
     from judge import exits_so_far
 
     end = time.monotonic() + WARM_S
