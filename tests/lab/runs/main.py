@@ -4,13 +4,15 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
+from pathlib import Path
 
 from ends import full_disk, interrupted, killed, refused
 from faults_late import faults_late
 from filters import filters
 from findings import contiguous, healthy
-from harness import lab, save
+from harness import SHARE, lab, save
 from inspection import inspection, surroundings
 from levels import levels
 from methods import methods
@@ -38,12 +40,20 @@ SCENARIOS = {
     "providers": providers,
 }
 
+PROGRAMS = SHARE / "programs"
+"""Compiled programs of earlier guests; of this one too, at its end (tests/lab/conftest.py)."""
+CACHE = Path("/var/cache/dmabuf-tool")
+
 
 def main() -> None:
     """Load the test driver, then one after the other."""
+    if PROGRAMS.exists():
+        shutil.copytree(PROGRAMS, CACHE)
     lab.load()
     for name in sys.argv[1:] or SCENARIOS:
         save(name, SCENARIOS[name])
+    if CACHE.exists():
+        shutil.copytree(CACHE, PROGRAMS, dirs_exist_ok=True)
 
 
 if __name__ == "__main__":
