@@ -35,7 +35,9 @@ def filters() -> Result:
     log = str(SHARE / "filters.log")
     random = run(workload("random_ops.py", "--operations", "300", "--seed", "7", "--log", log))
     chosen.communicate(b"go\n", TIMEOUT)
-    results = {name: tracer.interrupt().end() for name, tracer in tracers.items()}
+    for tracer in tracers.values():
+        tracer.interrupt()
+    results = {name: tracer.end() for name, tracer in tracers.items()}
     return {
         "pid": chosen.pid,
         "workloads": [random["status"], chosen.returncode],

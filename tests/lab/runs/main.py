@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Plays the runs that are named, or all; one guest is booted for all of them."""
+"""Plays the runs that are named, or all that left no result; one guest is booted for all."""
 
 from __future__ import annotations
 
@@ -45,12 +45,17 @@ PROGRAMS = SHARE / "programs"
 CACHE = Path("/var/cache/dmabuf-tool")
 
 
+def unplayed() -> list[str]:
+    """All, or those that are missing after a guest's kernel panicked."""
+    return [name for name in SCENARIOS if not (SHARE / f"{name}.json").exists()]
+
+
 def main() -> None:
     """Load the test driver, then one after the other."""
     if PROGRAMS.exists():
         shutil.copytree(PROGRAMS, CACHE)
     lab.load()
-    for name in sys.argv[1:] or SCENARIOS:
+    for name in sys.argv[1:] or unplayed():
         save(name, SCENARIOS[name])
     if CACHE.exists():
         shutil.copytree(CACHE, PROGRAMS, dirs_exist_ok=True)

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import traceback
 from collections.abc import Callable
 
 
@@ -16,5 +17,7 @@ def fork(what: Callable[..., None], *arguments: object) -> int:
     try:
         what(*arguments)
         status = 0
+    except Exception:
+        traceback.print_exc()
     finally:
         os._exit(status)
