@@ -9,6 +9,7 @@ import pytest
 from compare import counts, from_capture, from_log
 
 from dmabuf_tool.capture.reader import open_capture
+from dmabuf_tool.schema import Flag, Kind
 
 # What map_loop does, the process that was chosen; its pairs have no lines in the log.
 LOOP = Counter(attach=1, map=5, unmap=5, detach=1)
@@ -52,6 +53,19 @@ def test_device(guest, logged):
     name = "0000:00:03.0"
     expected = operations(logged, device=name) + LOOP
     assert operations(seen) == operations(seen, device=name) == expected
+
+
+@pytest.mark.parametrize("kind", [Kind.ATTACH, Kind.DETACH, Kind.MAP, Kind.UNMAP])
+def test_every_stack_leads_to_the_importer(guest, kind):
+    """--stacks, which the trace of one device has. A table from inside attach has its stack."""
+    stacks, keys = {}, []
+    with open_capture(guest.capture("filter-device")) as reader:
+        for batch in reader.batches():
+            stacks |= batch.stacks
+            chosen = batch.events["kind"] == kind
+            chosen &= (batch.events["flags"] & Flag.IN_ATTACH) == 0
+            keys += batch.events["stack"][chosen].tolist()
+    assert keys and all(any("[dmabuf_lab" in frame for frame in stacks[key]) for key in keys)
 
 
 def test_exporter(guest, logged):

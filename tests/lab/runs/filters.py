@@ -12,7 +12,7 @@ DEVICE = "0000:00:03.0"
 
 
 def filters() -> Result:
-    """One process of many is chosen by its pid and name, one device, one exporter."""
+    """One process of many is chosen by its pid and name, one device (with stacks), one exporter."""
     lab.load()
     loop = workload("map_loop.py", "--exporter", "driver", "--pairs", "5", "--rounds", "1")
     # A shell that waits for a line and becomes the workload: its pid is known beforehand.
@@ -23,7 +23,7 @@ def filters() -> Result:
     )
     asked = {
         "pid": ("-p", str(chosen.pid), "-c", "nobody*", "-c", "python*"),
-        "device": ("-D", DEVICE),
+        "device": ("-D", DEVICE, "--stacks"),
         "exporter": ("-x", "dmabuf_l*"),
     }
     tracers = {
