@@ -46,7 +46,7 @@ from dmabuf_tool.errors import UsageError
     help="How events are shown; auto: a dashboard on a terminal, nothing with -o, else lines.",
 )
 @click.option("--failed", is_flag=True, help="Show only what failed.")
-@click.option("--stacks", is_flag=True, help="Take and show the kernel call stack of every dma-buf call.")
+@click.option("--stacks", is_flag=True, help="Take and show the call stack of every dma-buf call.")
 @click.option("--segments", is_flag=True, help="With --format json: the entries of each table.")
 @click.option(
     "--max-segments",
