@@ -3,7 +3,7 @@
 (drivers/connector/cn_proc.c; CONFIG_PROC_EVENTS, CAP_NET_ADMIN).
 
 A buffer held by a process that ended, a command name that was another's: /proc no longer tells.
-pyroute2 takes 16 MB and is imported in a child only, which also thins out: threads, forks and
+pyroute2 is imported in a child only, which also thins out: threads, forks and
 changes of ids are dropped there. pyroute2 has the socket since 0.7.4; before, the same messages
 are read from its plain netlink socket.
 """
@@ -15,6 +15,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, Final
 
+from dmabuf_tool.kernel import netlink
 from dmabuf_tool.kernel.watcher import Watcher
 
 # include/uapi/linux/cn_proc.h, include/uapi/linux/connector.h
@@ -94,11 +95,11 @@ def parse(data: bytes) -> Iterator[dict[str, Any]]:
 def _source() -> Iterator[dict[str, Any]]:
     """Listen, in the child."""
     try:
-        from pyroute2 import ProcEventSocket
+        connector = netlink.module("netlink.connector.cn_proc")
     except ImportError:
         messages = _plain_socket()
     else:
-        messages = _proc_event_socket(ProcEventSocket)
+        messages = _proc_event_socket(connector.ProcEventSocket)
     for fields in messages:
         if (event := process_event(fields)) is not None:
             yield event
@@ -115,10 +116,8 @@ def _proc_event_socket(kind: Any) -> Iterable[dict[str, Any]]:
 
 def _plain_socket() -> Iterable[dict[str, Any]]:
     """Listen with pyroute2 before 0.7.4, whose netlink socket knows no connector messages."""
-    from pyroute2.netlink import NETLINK_CONNECTOR
-    from pyroute2.netlink.nlsocket import NetlinkSocket
-
-    with NetlinkSocket(NETLINK_CONNECTOR) as socket:
+    connector = netlink.module("netlink").NETLINK_CONNECTOR
+    with netlink.module("netlink.nlsocket").NetlinkSocket(connector) as socket:
         socket.bind(groups=_CN_IDX_PROC)
         listen = _CN_MSG.pack(_CN_IDX_PROC, _CN_VAL_PROC, 0, 0, 4, 0) + struct.pack("=I", _LISTEN)
         header = _NLMSG.pack(_NLMSG.size + len(listen), _NLMSG_DONE, 0, 0, 0)

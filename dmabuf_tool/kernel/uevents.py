@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Final
 
+from dmabuf_tool.kernel import netlink
 from dmabuf_tool.kernel.watcher import Watcher
 
 _KERNEL_GROUP: Final = 1
@@ -68,14 +69,12 @@ def change(fields: dict[str, Any]) -> dict[str, Any] | None:
 
 def _source() -> Iterator[dict[str, Any]]:
     """Listen, in the child."""
-    from pyroute2.netlink.nlsocket import NetlinkSocket
-    from pyroute2.netlink.uevent import UeventSocket
-
-    with UeventSocket() as socket:
+    with netlink.module("netlink.uevent").UeventSocket() as socket:
         try:
             socket.bind(groups=_KERNEL_GROUP)
         except TypeError:  # before 0.8 the method has no argument and joins all groups
-            NetlinkSocket.bind(socket, groups=_KERNEL_GROUP)
+            plain = netlink.module("netlink.nlsocket").NetlinkSocket
+            plain.bind(socket, groups=_KERNEL_GROUP)
         while True:
             for message in socket.get():
                 if (event := change(message)) is not None:
