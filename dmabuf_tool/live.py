@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shutil
 import signal
 import sys
 import time
@@ -98,6 +97,13 @@ def run(request: Request, make_engine: Callable[[], Engine]) -> int:
         return Tracer(request, engine, loaded, options, stop, begin_ns).run()
 
 
+def _which(command: str) -> str | None:
+    """As shutil.which(), whose module takes its time: it can unpack archives of all kinds."""
+    from shutil import which
+
+    return which(command)
+
+
 def _check(request: Request) -> None:
     """Refuse what cannot give a trace, before anything is loaded.
 
@@ -108,7 +114,7 @@ def _check(request: Request) -> None:
             raise ToolError(f"{request.output} exists; -f overwrites it")
         if not request.output.parent.is_dir():
             raise ToolError(f"{request.output}: there is no directory {request.output.parent}")
-    if request.command and shutil.which(request.command[0]) is None:
+    if request.command and _which(request.command[0]) is None:
         raise ToolError(f"cannot run {request.command[0]}: no such command")
     for pid in request.pids:
         process = presence.process_of(pid)

@@ -13,7 +13,6 @@ import socket
 import subprocess
 import sys
 import time
-import traceback
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Final
@@ -174,6 +173,6 @@ def main(fd: int) -> None:
         except ToolError as error:
             result = {"error": str(error)}
         except BaseException:
-            traceback.print_exc()
+            sys.excepthook(*sys.exc_info())
             result = {"error": "the loader failed; the lines above are a bug report's content"}
         handover.send(channel, result, new)

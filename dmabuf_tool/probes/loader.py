@@ -14,7 +14,6 @@ import select
 import signal
 import socket
 import sys
-import traceback
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -133,7 +132,7 @@ def _child(channel: socket.socket, options: source.Options, hooks: tuple[plan.Ho
     except ToolError as error:
         message = {"error": str(error)}
     except BaseException:
-        traceback.print_exc()
+        sys.excepthook(*sys.exc_info())
         message = {"error": "the loader failed; the lines above are a bug report's content"}
     try:
         handover.send(channel, message, fds)
