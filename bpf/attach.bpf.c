@@ -40,7 +40,7 @@ static inline void send_attach(struct call *c, struct frame *frame)
 		fresh.buffer = b->id;
 		send_buffer_name(d, b);
 	}
-	fresh.device = describe_device(dev);
+	fresh.device = describe_device(&(struct describe_device){ dev });
 	fresh.id = frame ? frame->attachment : next_id(ID_ATTACHMENT);
 	if (frame) {		/* not known at entry, when a dynamic attach maps */
 		frame->buffer = fresh.buffer;
@@ -87,7 +87,7 @@ static inline void send_attach(struct call *c, struct frame *frame)
 		facts.mapping = frame && frame->mapping ? frame->mapping : next_id(ID_MAPPING);
 		keep_mapping((u64)table, facts.mapping, fresh.id);
 		send_table(&facts, READ(table, sgl), SLOT_ATTACH);
-		e = begin(EV_MAP);
+		e = begin_here(EV_MAP);
 		if (!e)
 			return;
 		e->buffer = fresh.buffer;

@@ -108,24 +108,25 @@ static inline int on_release_exit(struct call *c)
 	return 0;
 }
 
-static inline int send_attachment_event(struct call *c, int kind, int result)
+SUBPROGRAM(int, tell_attachment, struct call *c; u32 kind; s32 result;)
 {
+	struct call *c = a->c;
 	struct dma_buf_attachment *at = (void *)c->arg[0];
 	u64 key = c->arg[0];
-	struct attachment *a = attachments.lookup(&key);
-	struct event *e = begin(kind);
+	struct attachment *known = attachments.lookup(&key);
+	struct event *e = begin(a->kind);
 
 	if (!e)
 		return 0;
 	every_stack(e, c);
-	e->result = result;
+	e->result = a->result;
 	e->map.size = READ(READ(at, dmabuf), size);
-	if (a) {
-		e->buffer = a->buffer;
-		e->attachment = a->id;
-		e->device = a->device;
+	if (known) {
+		e->buffer = known->buffer;
+		e->attachment = known->id;
+		e->device = known->device;
 	}
-	if (!a || a->preexisting)
+	if (!known || known->preexisting)
 		e->flags = EF_PREEXISTING;
 	/*
 	 * Without CONFIG_DMABUF_MOVE_NOTIFY (up to 6.14) the core pins for every map, through the
@@ -139,25 +140,26 @@ static inline int send_attachment_event(struct call *c, int kind, int result)
 
 static inline int on_pin_exit(struct call *c)
 {
-	return send_attachment_event(c, EV_PIN, c->ret);
+	return tell_attachment(&(struct tell_attachment){ c, EV_PIN, c->ret });
 }
 
 static inline int on_unpin_entry(struct call *c)
 {
-	return send_attachment_event(c, EV_UNPIN, 0);
+	return tell_attachment(&(struct tell_attachment){ c, EV_UNPIN, 0 });
 }
 
-static inline int send_buffer_event(struct call *c, int kind, int result, u32 direction)
+SUBPROGRAM(int, tell_buffer, struct call *c; u32 kind; s32 result; u32 direction;)
 {
+	struct call *c = a->c;
 	struct dma_buf *d = (void *)c->arg[0];
 	struct buffer *b = buffer_of(d);
-	struct event *e = begin(kind);
+	struct event *e = begin(a->kind);
 
 	if (!e)
 		return 0;
 	every_stack(e, c);
-	e->result = result;
-	e->map.direction = direction;
+	e->result = a->result;
+	e->map.direction = a->direction;
 	e->map.size = READ(d, size);
 	if (b)
 		e->buffer = b->id;
@@ -169,7 +171,7 @@ static inline int send_buffer_event(struct call *c, int kind, int result, u32 di
 
 static inline int on_cpu_begin_exit(struct call *c)
 {
-	return send_buffer_event(c, EV_CPU_BEGIN, c->ret, c->arg[1]);
+	return tell_buffer(&(struct tell_buffer){ c, EV_CPU_BEGIN, c->ret, c->arg[1] });
 }
 
 /*
@@ -184,7 +186,7 @@ static inline int on_cpu_end_exit(struct call *c)
 	u32 tid = bpf_get_current_pid_tgid();
 
 	syncs.delete(&tid);
-	return send_buffer_event(c, EV_CPU_END, c->ret, c->arg[1]);
+	return tell_buffer(&(struct tell_buffer){ c, EV_CPU_END, c->ret, c->arg[1] });
 }
 
 #define DMA_BUF_IOCTL_SYNC 0x40086200	/* _IOW('b', 0, struct dma_buf_sync) */
@@ -220,10 +222,10 @@ static inline int on_cpu_sync_exit(struct call *c)
 	else if (!(flags & DMA_BUF_SYNC_READ))
 		direction = 1;
 	c->arg[0] = (u64)READ(file, private_data);
-	return send_buffer_event(c, EV_CPU_END, c->ret, direction);
+	return tell_buffer(&(struct tell_buffer){ c, EV_CPU_END, c->ret, direction });
 }
 
 static inline int on_invalidate_entry(struct call *c)
 {
-	return send_buffer_event(c, EV_INVALIDATE, 0, 3);
+	return tell_buffer(&(struct tell_buffer){ c, EV_INVALIDATE, 0, 3 });
 }

@@ -32,6 +32,28 @@ static inline u32 role(void)
 	return role;
 }
 
+/*
+ * A function that is there once, in one of the texts, and called from all: what many programs need
+ * and few calls reach would otherwise be compiled, verified and loaded with each of them. bcc
+ * inlines what it sees, so such a function is called like a helper, by a number that no helper
+ * has, and the loader puts its body behind the program (probes/subprograms.py, which says which
+ * text has it). Its arguments are a struct, which it knows as `a`.
+ */
+#define SUBPROGRAM(type, name, ...)					\
+	struct name { __VA_ARGS__ };					\
+	SUBPROGRAM_##name(type, name)					\
+	static inline type name##_body(struct name *a)
+
+#define CALLED(type, name, number)					\
+	static type (*name)(struct name *) = (void *)number;
+
+#define INLINED(type, name)						\
+	static inline type name##_body(struct name *a);			\
+	static inline type name(struct name *a)				\
+	{								\
+		return name##_body(a);					\
+	}
+
 #define MAX_ERRNO 4095
 #define IS_ERR(p) ((u64)(p) >= (u64)-MAX_ERRNO)
 
@@ -152,8 +174,9 @@ static inline u32 next_id(int kind)
 	return counter ? fetch_add(counter, 1) + 1 : 0;
 }
 
-static inline void start_event(struct event *e, int kind)
+SUBPROGRAM(int, fill_event, struct event *e; u64 kind;)
 {
+	struct event *e = a->e;
 	u64 pid = bpf_get_current_pid_tgid(), *comm = (u64 *)e->comm;
 	void *task = bpf_get_current_task_btf();
 
@@ -161,21 +184,49 @@ static inline void start_event(struct event *e, int kind)
 	e->ts_ns = bpf_ktime_get_ns();
 	e->tgid = pid >> 32;
 	e->tid = pid;
-	e->kind = kind;
+	e->kind = a->kind;
 	e->stack = -1;
 	/* Padded with zeros by the kernel; bpf_get_current_comm() takes 150 instructions. */
 	comm[0] = LOAD_TYPED(u64, task, __builtin_offsetof(struct task_struct, comm));
 	comm[1] = LOAD_TYPED(u64, task, __builtin_offsetof(struct task_struct, comm) + 8);
+	return 0;
+}
+
+static inline void start_event(struct event *e, int kind)
+{
+	fill_event(&(struct fill_event){ e, kind });
+}
+
+/* The same without a call: where every instruction counts, or a table's loop came before. */
+static inline void start_event_here(struct event *e, int kind)
+{
+	fill_event_body(&(struct fill_event){ e, kind });
+}
+
+static inline struct event *reserve_event(void)
+{
+	struct event *e = events.ringbuf_reserve(sizeof(struct event));
+
+	if (!e)
+		count(ST_EVENTS_LOST, 1);
+	return e;
 }
 
 static inline struct event *begin(int kind)
 {
-	struct event *e = events.ringbuf_reserve(sizeof(struct event));
+	struct event *e = reserve_event();
 
 	if (e)
 		start_event(e, kind);
-	else
-		count(ST_EVENTS_LOST, 1);
+	return e;
+}
+
+static inline struct event *begin_here(int kind)
+{
+	struct event *e = reserve_event();
+
+	if (e)
+		start_event_here(e, kind);
 	return e;
 }
 
@@ -199,7 +250,7 @@ static inline struct event_pair *begin_pair(int first, int second)
 		count(ST_EVENTS_LOST, 2);
 		return NULL;
 	}
-	start_event(&pair->first, first);
+	start_event_here(&pair->first, first);
 	pair->length = sizeof(pair->second);
 	pair->spare = 0;
 	pair->second = pair->first;

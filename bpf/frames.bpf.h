@@ -263,8 +263,9 @@ static inline u32 gathered_domain(struct frame *frame)
  * What a call that makes a mapping gathered on its way: a scattered buffer is a thousand
  * iommu_map() calls, told as one run of adjacent IOVAs; bounces are told in one event.
  */
-static inline void send_gathered(struct frame *frame, u32 domain)
+SUBPROGRAM(int, tell_gathered, struct frame *frame; u64 domain;)
 {
+	struct frame *frame = a->frame;
 	struct event *e;
 	int i;
 
@@ -281,10 +282,17 @@ static inline void send_gathered(struct frame *frame, u32 domain)
 			e->iommu.size = frame->bounce_bytes;
 			e->iommu.calls = frame->bounces;
 		} else {
-			fill_iommu_map(e, frame, domain);
+			fill_iommu_map(e, frame, a->domain);
 		}
 		submit(e);
 	}
 	frame->iommu_calls = 0;
 	frame->bounces = 0;
+	return 0;
+}
+
+static inline void send_gathered(struct frame *frame, u32 domain)
+{
+	if (frame->iommu_calls || frame->bounces)
+		tell_gathered(&(struct tell_gathered){ frame, domain });
 }

@@ -43,22 +43,23 @@ static inline bool is_not_ours(struct call *c, struct frame *frame, struct iommu
 	return false;
 }
 
-static inline void send_iommu(struct call *c, int kind, struct frame *frame, u64 done, int result)
+SUBPROGRAM(int, send_iommu, struct call *c; struct frame *frame; u64 done; u32 kind; s32 result;)
 {
+	struct call *c = a->c;
 	struct iommu_domain *domain = (void *)c->arg[0];
 	u32 id = domain_id(domain, ~0u);
-	struct event *e = begin(kind);
+	struct event *e = begin(a->kind);
 
 	if (!e)
-		return;
-	e->result = result;
-	if (frame)
-		from_frame(e, frame);
+		return 0;
+	e->result = a->result;
+	if (a->frame)
+		from_frame(e, a->frame);
 	e->domain = id;
 	e->iommu.iova = c->arg[1];
-	e->iommu.done = done;
+	e->iommu.done = a->done;
 	e->iommu.calls = 1;
-	if (kind == EV_IOMMU_MAP) {
+	if (a->kind == EV_IOMMU_MAP) {
 		e->iommu.paddr = c->arg[2];
 		e->iommu.size = c->arg[3];
 		e->iommu.prot = c->arg[4];
@@ -66,6 +67,7 @@ static inline void send_iommu(struct call *c, int kind, struct frame *frame, u64
 		e->iommu.size = c->arg[2];
 	}
 	submit(e);
+	return 0;
 }
 
 static inline int on_iommu_map_exit(struct call *c)
@@ -79,8 +81,9 @@ static inline int on_iommu_map_exit(struct call *c)
 	if (is_not_ours(c, frame, domain))
 		return 0;
 	if (!frame || result || !is_making(frame)) {
-		send_iommu(c, EV_IOMMU_MAP, frame, result ? 0 : size, result);
-		return 0;
+		struct send_iommu map = { c, frame, result ? 0 : size, EV_IOMMU_MAP, result };
+
+		return send_iommu(&map);
 	}
 	if (!frame->mapping)
 		frame->mapping = next_id(ID_MAPPING);
@@ -101,9 +104,9 @@ static inline int on_iommu_unmap_exit(struct call *c)
 	struct iommu_domain *domain = (void *)c->arg[0];
 	struct frame *frame = frame_for(c, domain);
 
-	if (!is_not_ours(c, frame, domain))
-		send_iommu(c, EV_IOMMU_UNMAP, frame, c->ret, 0);
-	return 0;
+	if (is_not_ours(c, frame, domain))
+		return 0;
+	return send_iommu(&(struct send_iommu){ c, frame, c->ret, EV_IOMMU_UNMAP, 0 });
 }
 
 static inline int on_domain_attach_exit(struct call *c)

@@ -37,7 +37,7 @@ static inline struct attachment *old_attachment(struct dma_buf_attachment *at)
 	u64 key = (u64)at;
 	struct event *e;
 
-	fresh.device = describe_device(dev);
+	fresh.device = describe_device(&(struct describe_device){ dev });
 	fresh.buffer = b ? b->id : 0;
 	fresh.id = next_id(ID_ATTACHMENT);
 	keep_attachment(key, &fresh);
@@ -142,10 +142,13 @@ static inline void send_map(struct call *c, struct frame *frame)
 		frame->attachment = a.id;
 		frame->device = a.device;
 	}
+	/* Before the table's loop: the verifier of 6.1 looks back through a loop, but not a call. */
+	domain = gathered_domain(frame);
+	if (frame && frame->bounces)
+		send_gathered(frame, domain);
 	if (table && !IS_ERR(table))
 		see_table(&facts, at, table, a.id, frame ? frame->mapping : 0);
-	domain = gathered_domain(frame);
-	if (frame && frame->iommu_calls && !frame->bounces) {
+	if (frame && frame->iommu_calls) {
 		pair = begin_pair(EV_IOMMU_MAP, EV_MAP);
 		if (!pair)
 			return;
@@ -153,9 +156,7 @@ static inline void send_map(struct call *c, struct frame *frame)
 		record = &pair->first;
 		e = &pair->second;
 	} else {
-		if (frame)
-			send_gathered(frame, domain);
-		record = e = begin(EV_MAP);
+		record = e = begin_here(EV_MAP);
 		if (!e)
 			return;
 	}
@@ -195,7 +196,7 @@ static inline int on_unmap_entry(struct call *c)
 	cached = is_cached(at, table);
 	if (m)
 		facts.mapping = m->id;
-	e = begin(EV_UNMAP);
+	e = begin_here(EV_UNMAP);
 	if (e) {
 		if (STACKS_EVERYWHERE || (a && !a->unmapped))
 			e->stack = kernel_stack(c);

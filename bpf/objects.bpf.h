@@ -99,19 +99,15 @@ static inline struct iommu_domain *domain_of(struct device *dev)
 	return group ? READ(group, domain) : NULL;
 }
 
-/* A domain seen for the first time is described; 0: it is made now. */
-static inline u32 see_domain(struct iommu_domain *domain, u32 group, u32 flags)
+/* A domain that has no place, and is described when it is seen for the first time. */
+SUBPROGRAM(u32, describe_domain, struct iommu_domain *domain; u32 group; u32 flags;)
 {
-	struct place *place = place_of((u64)domain);
+	struct iommu_domain *domain = a->domain;
 	struct attachment fresh = {};
 	u64 key = (u64)domain;
 	u32 *known, id;
 	struct event *e;
 
-	if (!domain)
-		return 0;
-	if (place && place->key == key)
-		return place->of.id;
 	known = domains.lookup(&key);
 	if (known)
 		return *known;
@@ -125,15 +121,27 @@ static inline u32 see_domain(struct iommu_domain *domain, u32 group, u32 flags)
 	e = begin(EV_DOMAIN);
 	if (!e)
 		return id;
-	e->flags = flags;
+	e->flags = a->flags;
 	e->domain = id;
-	e->dom.group = group;
+	e->dom.group = a->group;
 	e->dom.type = READ(domain, type);
 	e->dom.pgsize_bitmap = READ(domain, pgsize_bitmap);
 	e->dom.aperture_start = READ(domain, geometry_aperture_start);
 	e->dom.aperture_end = READ(domain, geometry_aperture_end);
 	submit(e);
 	return id;
+}
+
+/* The id of a domain; `flags` are for its description, 0: it is made now. */
+static inline u32 see_domain(struct iommu_domain *domain, u32 group, u32 flags)
+{
+	struct place *place = place_of((u64)domain);
+
+	if (!domain)
+		return 0;
+	if (place && place->key == (u64)domain)
+		return place->of.id;
+	return describe_domain(&(struct describe_domain){ domain, group, flags });
 }
 
 /* The id of an IOMMU domain that is in use. */
@@ -159,8 +167,9 @@ static inline int is_coherent(struct device *dev)
 }
 
 /* The id of a device; at first sight its names go ahead. */
-static inline u32 device_id(struct device *dev)
+SUBPROGRAM(u32, see_device, struct device *dev;)
 {
+	struct device *dev = a->dev;
 	struct device_driver *driver;
 	struct bus_type *bus;
 	const char *names[3];	/* in the order of EV_NAME_DEVICE, _DRIVER, _BUS */
@@ -190,9 +199,15 @@ static inline u32 device_id(struct device *dev)
 	return id;
 }
 
-/* A device with its limits, as they are now: a driver may change them until it attaches. */
-static inline u32 describe_device(struct device *dev)
+static inline u32 device_id(struct device *dev)
 {
+	return see_device(&(struct see_device){ dev });
+}
+
+/* A device with its limits, as they are now: a driver may change them until it attaches. */
+SUBPROGRAM(u32, describe_device, struct device *dev;)
+{
+	struct device *dev = a->dev;
 	struct device_dma_parameters *parms;
 	struct iommu_domain *domain = NULL;
 	struct iommu_group *group;
@@ -255,9 +270,10 @@ static inline void describe_buffer(struct event *e, struct dma_buf *d)
 		e->flags |= EF_CUT;
 }
 
-/* The id of a buffer. One that was never seen exported is older than the trace. */
-static inline struct buffer *buffer_of(struct dma_buf *d)
+/* A buffer. One that was never seen exported is older than the trace. */
+SUBPROGRAM(struct buffer *, see_buffer, struct dma_buf *d;)
 {
+	struct dma_buf *d = a->d;
 	u64 key = (u64)d;
 	struct buffer *known = buffers.lookup(&key);
 	struct buffer fresh = { .preexisting = 1 };
@@ -278,4 +294,9 @@ static inline struct buffer *buffer_of(struct dma_buf *d)
 		submit(e);
 	}
 	return buffers.lookup(&key);
+}
+
+static inline struct buffer *buffer_of(struct dma_buf *d)
+{
+	return see_buffer(&(struct see_buffer){ d });
 }

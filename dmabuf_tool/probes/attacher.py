@@ -7,15 +7,17 @@ that does not work is left out. A provider whose module comes later joins the sa
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
-from collections.abc import Callable, Collection
+import threading
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Final
 
 from dmabuf_tool.errors import ToolError
 from dmabuf_tool.kernel.btf import Btf
-from dmabuf_tool.probes import abilities, bpf, layout, links, modules, plan, source
+from dmabuf_tool.probes import abilities, bpf, layout, linker, links, modules, plan, source
 from dmabuf_tool.probes.compiler import compile_units
 from dmabuf_tool.probes.objects import Compiled
 
@@ -202,24 +204,83 @@ def _attach(
 
     Raises _Refused for the first one the kernel turns down, with nothing left attached.
     """
+    # Returns before entries: an entry without its return would leave a frame behind.
+    every = sorted(
+        (program for unit in units for program in unit.programs), key=lambda p: not p.at_return
+    )
+    jobs = [
+        (program, role)
+        for program in every
+        for role in (_SECOND_AND_FIRST if program.way.twins else (_ALONE,))
+    ]
     programs: dict[str, int] = {}
     attached: list[int] = []
-    every = [program for unit in units for program in unit.programs]
-    # Returns before entries: an entry without its return would leave a frame behind.
-    for program in sorted(every, key=lambda p: not p.at_return):
-        try:
-            for role in _SECOND_AND_FIRST if program.way.twins else (_ALONE,):
-                code = compiled.programs[program.name].relocated(maps, role)
-                fd = _load_one(program, code, types)
-                programs[_name(program, role)] = fd
-                attached.append(_attach_one(program, fd))
-        except bpf.LoadError as error:
-            if os.environ.get("DMABUF_TOOL_DEBUG"):
-                print(f"{program.name} ({program.way.method}): {error}", file=sys.stderr)
-            for open_fd in (*attached, *programs.values()):
-                os.close(open_fd)
-            raise _Refused(program.way) from error
+    try:
+        programs = _load(jobs, compiled, maps, types)
+        for program, role in jobs:
+            with _refusing(program):
+                attached.append(_attach_one(program, programs[_name(program, role)]))
+    except _Refused:
+        for fd in (*attached, *programs.values()):
+            os.close(fd)
+        raise
     return programs, attached
+
+
+_Job = tuple[source.Program, int]
+"""A program to load, and its role."""
+
+
+def _load(
+    jobs: list[_Job], compiled: Compiled, maps: dict[str, int], types: _Types
+) -> dict[str, int]:
+    """Load programs, on all processors: the verifier works without a lock for who has CAP_BPF.
+
+    Returns their fds by name, in the order of the jobs. Raises _Refused for the first one the
+    kernel turns down, with nothing left loaded.
+    """
+    loaded: dict[_Job, int] = {}
+    refused: list[_Refused] = []
+
+    def size(job: _Job) -> int:
+        return len(compiled.programs[job[0].name].instructions)
+
+    waiting = sorted(jobs, key=size)  # the longest are taken first
+
+    def work() -> None:
+        while waiting and not refused:
+            try:
+                program, role = waiting.pop()
+            except IndexError:
+                return  # another thread took the last
+            code = linker.link(compiled.programs[program.name], compiled.programs)
+            try:
+                with _refusing(program):
+                    loaded[program, role] = _load_one(program, code.relocated(maps, role), types)
+            except _Refused as error:
+                refused.append(error)
+
+    threads = [threading.Thread(target=work) for _ in range(os.cpu_count() or 1)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    if refused:
+        for fd in loaded.values():
+            os.close(fd)
+        raise refused[0]
+    return {_name(*job): loaded[job] for job in jobs}
+
+
+@contextlib.contextmanager
+def _refusing(program: source.Program) -> Iterator[None]:
+    """Turn the kernel's no into _Refused."""
+    try:
+        yield
+    except bpf.LoadError as error:
+        if os.environ.get("DMABUF_TOOL_DEBUG"):
+            print(f"{program.name} ({program.way.method}): {error}", file=sys.stderr)
+        raise _Refused(program.way) from error
 
 
 _ALONE: Final = 0

@@ -16,14 +16,13 @@ import platform
 import struct
 import sys
 import tempfile
-import traceback
 from collections.abc import Sequence
 from typing import Any, Final
 
 from dmabuf_tool.errors import ToolError
 from dmabuf_tool.kernel import children
 from dmabuf_tool.kernel.libraries import libc
-from dmabuf_tool.probes import objects, patches
+from dmabuf_tool.probes import linker, objects, patches
 from dmabuf_tool.probes.bpf import MapSpec
 from dmabuf_tool.probes.objects import Code, Compiled
 from dmabuf_tool.probes.source import BPF_DIRECTORY, Unit
@@ -44,13 +43,16 @@ def compile_units(units: Sequence[Unit]) -> Compiled:
     Raises ToolError where bcc is missing or refuses the text.
     """
     result = Compiled()
-    running = []
+    fresh = []
     for unit in units:
         known = objects.load(objects.key_of(unit.text))
         if known is not None:
             result.add(known)
         else:
-            running.append((unit, *_start(unit)))
+            fresh.append(unit)
+    if fresh:
+        _bcc()  # once, for all that are forked
+    running = [(unit, *_start(unit)) for unit in fresh]
     # Take every answer before any is judged: no child is left behind.
     answers = [(unit, _answer(reader, pid)) for unit, reader, pid in running]
     for unit, answer in answers:
@@ -76,7 +78,7 @@ def _start(unit: Unit) -> tuple[int, int]:
         except ToolError as error:
             answer = {"error": str(error)}
         except Exception:
-            traceback.print_exc()
+            sys.excepthook(*sys.exc_info())
             raise
         with open(writer, "w", encoding="ascii") as pipe:
             json.dump(answer, pipe)
@@ -111,24 +113,17 @@ def _answer(reader: int, pid: int) -> dict[str, Any]:
 
 
 def compile_one(text: str, names: Sequence[str]) -> Compiled:
-    """Compile one text here and now; `names` are the programs wanted of it.
+    """Compile one text here and now; `names` are the functions wanted of it.
 
     Raises ToolError.
     """
     os.environ["BCC_KERNEL_SOURCE"] = str(BPF_DIRECTORY / "include")
-    try:
-        from bcc import BPF
-        from bcc.libbcc import lib
-    except ImportError as error:
-        raise ToolError(
-            "bcc's Python module is missing: install python3-bpfcc (Debian, Ubuntu) or"
-            " python3-bcc (Fedora, openSUSE); 'bcc' on PyPI is an unrelated package"
-        ) from error
+    compiler, lib = _bcc()
     target = _TARGETS.get(platform.machine(), platform.machine())
     defines = [f"-DPAGE_SIZE={os.sysconf('SC_PAGE_SIZE')}", f"-D__TARGET_ARCH_{target}"]
     with tempfile.TemporaryFile() as log, _stderr_to(log.fileno()):
         try:
-            module = BPF(text=text, cflags=[*defines, "-Wno-all", *_ONCE])
+            module = compiler(text=text, cflags=[*defines, "-Wno-all", *_ONCE])
         except Exception as error:
             log.seek(0)
             words = log.read().decode("utf-8", "replace")
@@ -140,6 +135,19 @@ def compile_one(text: str, names: Sequence[str]) -> Compiled:
         name: _code(patches.fetch_add(module.dump_func(name.encode())), specs) for name in names
     }
     return Compiled(programs, {spec.name: spec for spec in specs.values()})
+
+
+def _bcc() -> tuple[Any, Any]:
+    """Import bcc: its class BPF, and its library as ctypes has it. Raises ToolError."""
+    try:
+        from bcc import BPF
+        from bcc.libbcc import lib
+    except ImportError as error:
+        raise ToolError(
+            "bcc's Python module is missing: install python3-bpfcc (Debian, Ubuntu) or"
+            " python3-bcc (Fedora, openSUSE); 'bcc' on PyPI is an unrelated package"
+        ) from error
+    return BPF, lib
 
 
 @contextlib.contextmanager
@@ -186,4 +194,4 @@ def _code(instructions: bytes, specs: dict[int, MapSpec]) -> Code:
         opcode, registers, _, value = struct.unpack_from("<BBhi", instructions, index * 8)
         if opcode == _LD_IMM64 and registers >> 4 == _PSEUDO_MAP_FD:
             maps[index] = specs[value].name
-    return Code(instructions, maps, patches.roles(instructions))
+    return Code(instructions, maps, patches.roles(instructions), linker.calls(instructions))

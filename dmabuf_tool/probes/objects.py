@@ -25,7 +25,7 @@ from typing import Any, Final
 from dmabuf_tool import __version__
 from dmabuf_tool.probes.bpf import MapSpec
 
-_FORMAT: Final = 2
+_FORMAT: Final = 3
 _LARGEST: Final = 16 << 20
 _MOST_FILES: Final = 64
 
@@ -34,12 +34,14 @@ _MOST_FILES: Final = 64
 class Code:
     """A program's instructions, 8 bytes each; `maps` names the map an instruction refers to.
 
-    `roles`: the instructions that load the program's role.
+    `roles`: the instructions that load the program's role. `calls`: those that call a subprogram,
+    with its C function (linker.py).
     """
 
     instructions: bytes
     maps: Mapping[int, str]
     roles: Sequence[int] = ()
+    calls: Mapping[int, str] = field(default_factory=dict)
 
     def relocated(self, fds: Mapping[str, int], role: int = 0) -> bytes:
         """The instructions with the fds of these maps in them, for a role (bpf/core.bpf.h)."""
@@ -74,6 +76,7 @@ class Compiled:
                     "instructions": base64.b64encode(code.instructions).decode(),
                     "maps": {str(index): used for index, used in code.maps.items()},
                     "roles": list(code.roles),
+                    "calls": {str(index): called for index, called in code.calls.items()},
                 }
                 for name, code in self.programs.items()
             },
@@ -90,6 +93,7 @@ class Compiled:
                 base64.b64decode(code["instructions"], validate=True),
                 {int(index): used for index, used in code["maps"].items()},
                 tuple(code["roles"]),
+                {int(index): called for index, called in code["calls"].items()},
             )
             for name, code in value["programs"].items()
         }

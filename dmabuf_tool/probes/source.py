@@ -15,6 +15,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Final
 
+from dmabuf_tool.probes import subprograms
 from dmabuf_tool.probes.plan import Way
 
 KPROBES: Final = ("kprobe", "kprobe_multi")
@@ -181,7 +182,7 @@ class Unit:
 
     text: str
     names: tuple[str, ...]
-    """The C functions that are programs."""
+    """The C functions that are programs, and the bodies of subprograms."""
     programs: tuple[Program, ...] = ()
     """What the probe plan knows of them."""
 
@@ -206,7 +207,9 @@ def compose(
     return [
         _unit(
             {way: numbers[way] for way in present if way.hook.subject in unit},
-            layout + "".join(of_subject.get(subject, "") for subject in unit),
+            subprograms.defines(subjects)
+            + layout
+            + "".join(of_subject.get(subject, "") for subject in unit),
             options,
         )
         for unit in units
@@ -232,4 +235,7 @@ def _unit(ways: dict[Way, int], layout: str, options: Options) -> Unit:
         for program, text in _programs_of(number, way):
             programs.append(program)
             parts.append(text)
-    return Unit("\n".join(parts), tuple(p.name for p in programs), tuple(programs))
+    bodies = subprograms.bodies({way.hook.subject for way in ways})
+    parts += bodies.values()
+    names = (*(program.name for program in programs), *bodies)
+    return Unit("\n".join(parts), names, tuple(programs))

@@ -1,0 +1,110 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""BPF subprograms: which texts call them, which have their bodies, and the programs made whole."""
+
+from __future__ import annotations
+
+import re
+import struct
+
+import pytest
+
+from dmabuf_tool.probes import linker, plan, source, subprograms
+from dmabuf_tool.probes.objects import Code
+
+EXIT = struct.pack("<BBhi", 0x95, 0, 0, 0)
+MOVE = struct.pack("<BBhi", 0xB7, 1, 0, 5)
+HELPER = struct.pack("<BBhi", 0x85, 0, 0, 14)  # bpf_get_current_pid_tgid()
+NUMBER_OF = {name: number for number, name in subprograms.NUMBERS.items()}
+DECLARED = re.compile(r"^SUBPROGRAM\([^,]+, (\w+),", re.MULTILINE)
+
+
+def units(*names: str) -> list[source.Unit]:
+    """The texts of these hooks, or of all, by fentry."""
+    can = plan.Abilities(True, True, True, True, False)
+    hooks = tuple(hook for hook in plan.HOOKS if not names or hook.name in names)
+    ways = plan.resolve(can, lambda _: 3, lambda _: True, (), hooks)
+    return source.compose(ways, "", source.Options())
+
+
+def call(name: str) -> bytes:
+    """What bcc makes of a call of a subprogram."""
+    return struct.pack("<BBhi", 0x85, 0, 0, NUMBER_OF[name])
+
+
+def code(*instructions: bytes, maps: dict[int, str] | None = None, roles: tuple[int, ...] = ()):
+    """A compiled function."""
+    whole = b"".join(instructions)
+    return Code(whole, maps or {}, roles, linker.calls(whole))
+
+
+def targets(whole: Code) -> dict[int, int]:
+    """Of each call between BPF functions: where it stands and where it leads."""
+    found = {}
+    for at in range(0, len(whole.instructions), 8):
+        opcode, registers, _, distance = struct.unpack_from("<BBhi", whole.instructions, at)
+        if opcode == 0x85 and registers >> 4 == 1:
+            found[at // 8] = at // 8 + 1 + distance
+    return found
+
+
+def test_each_is_declared_once_where_the_table_says() -> None:
+    declared = [
+        name
+        for file in sorted(source.BPF_DIRECTORY.glob("*.bpf.*"))
+        for name in DECLARED.findall(file.read_text())
+    ]
+    assert sorted(declared) == sorted(subprograms.HELD_BY)
+    for name, subject in subprograms.HELD_BY.items():
+        (unit,) = [unit for unit in units() if subprograms.function_of(name) in unit.names]
+        assert {p.way.hook.subject for p in unit.programs} >= {subject}
+        assert name in DECLARED.findall(unit.text)
+
+
+def test_texts_call_what_one_of_them_has() -> None:
+    for unit in units():
+        for name, number in NUMBER_OF.items():
+            assert (
+                f"#define SUBPROGRAM_{name}(type, name) CALLED(type, name, {number})" in unit.text
+            )
+
+
+def test_a_text_alone_has_everything_inline() -> None:
+    (unit,) = units("map")
+    assert "CALLED(type, name, 3" not in unit.text
+    assert unit.names == ("map_entry", "map_exit")
+
+
+def test_a_helper_is_no_subprogram() -> None:
+    assert linker.calls(HELPER + call("see_buffer") + EXIT) == {1: "sub_see_buffer"}
+
+
+def test_bodies_come_behind_the_program_and_calls_lead_to_them() -> None:
+    bodies = {
+        "sub_describe_device": code(MOVE, call("see_device"), EXIT, maps={0: "ids"}, roles=(0,)),
+        "sub_see_device": code(MOVE, MOVE, EXIT, maps={1: "devices"}),
+        "sub_see_buffer": code(MOVE, EXIT),
+    }
+    program = code(
+        *(MOVE, call("describe_device"), HELPER, call("see_device"), call("describe_device")),
+        EXIT,
+        maps={0: "events"},
+        roles=(0,),
+    )
+    whole = linker.link(program, bodies)
+    # 0-5 the program, 6-8 describe_device, 9-11 see_device
+    assert len(whole.instructions) // 8 == 12
+    assert targets(whole) == {1: 6, 3: 9, 4: 6, 7: 9}
+    assert whole.instructions[16:24] == HELPER
+    assert whole.maps == {0: "events", 6: "ids", 10: "devices"}
+    assert list(whole.roles) == [0, 6]
+    assert whole.calls == {}
+
+
+def test_a_program_that_calls_nothing_stays_as_it_is() -> None:
+    program = code(MOVE, HELPER, EXIT)
+    assert linker.link(program, {}) is program
+
+
+def test_a_missing_body_is_no_call_into_nowhere() -> None:
+    with pytest.raises(KeyError, match="sub_see_buffer"):
+        linker.link(code(call("see_buffer"), EXIT), {})
