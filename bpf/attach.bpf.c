@@ -106,8 +106,10 @@ static inline int on_attach_exit(struct call *c)
 	struct thread *thread = thread_of(c->tid);
 	struct frame *frame = pop_frame(c, thread, FRAME_ATTACH, c->arg[0]);
 
-	if (frame || role() != SECOND)
+	if (frame || role() != SECOND) {
+		KEEP_ONE(frame);
 		send_attach(c, frame);
+	}
 	leave_thread(c->tid, thread);
 	return 0;
 }

@@ -91,8 +91,12 @@ static inline u64 number(u64 pointer)
 	return pointer;
 }
 
-/* One copy of a loop's body, not one for each turn: less to compile, to verify and to load. */
+/*
+ * One copy of a loop's body, not one for each turn; and one of what follows, not one for each value
+ * of the variable that LLVM tells apart (NULL, or not): less to compile, to verify and to load.
+ */
 #define KEEP_LOOP(i) asm volatile("" : "+r"(i))
+#define KEEP_ONE(variable) KEEP_LOOP(variable)
 
 BPF_RINGBUF_OUTPUT(events, EVENT_RING_PAGES);
 BPF_RINGBUF_OUTPUT(chunks, CHUNK_RING_PAGES);

@@ -160,7 +160,7 @@ static inline void send_map(struct call *c, struct frame *frame)
 		if (!e)
 			return;
 	}
-	KEEP_LOOP(e);		/* one copy of what follows */
+	KEEP_ONE(e);
 	fill_map(e, c, frame, &a, &facts);
 	submit(record);
 }
@@ -170,8 +170,10 @@ static inline int on_map_exit(struct call *c)
 	struct thread *thread = thread_of(c->tid);
 	struct frame *frame = pop_frame(c, thread, FRAME_MAP, c->arg[0]);
 
-	if (frame || role() != SECOND)
+	if (frame || role() != SECOND) {
+		KEEP_ONE(frame);
 		send_map(c, frame);
+	}
 	leave_thread(c->tid, thread);
 	return 0;
 }
