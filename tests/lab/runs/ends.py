@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from harness import (
+    DEAR,
     SHARE,
     Result,
     Tracer,
@@ -69,10 +70,10 @@ def killed() -> Result:
     tracer = Tracer("killed", "-o", str(capture), "-d", "600").ready()
     during = programs()
     with endless_load():
-        tracer.wait(lambda: recorded(capture) > SOME, "events in the capture")
+        tracer.wait(lambda: recorded(capture) > SOME, "events in the capture", DEAR)
         ended = tracer.kill().end()
-    until(lambda: not tool_processes(), "the tool's children to end")
-    until(lambda: programs() == before, "the programs to be gone")
+    until(lambda: not tool_processes(), "the tool's children to end", DEAR)
+    until(lambda: programs() == before, "the programs to be gone", DEAR)
     shutil.copy(capture, SHARE / "killed.dmabuf")
     return {**ended, "before": before, "during": during, "kprobe_events": kprobe_events()}
 
@@ -84,7 +85,7 @@ def full_disk() -> Result:
     capture = SMALL / "full.dmabuf"
     tracer = Tracer("full", "-o", str(capture), "--format", "json").ready()
     with endless_load():
-        tracer.wait(lambda: recorded(capture) > SOME, "events in the capture")
+        tracer.wait(lambda: recorded(capture) > SOME, "events in the capture", DEAR)
         with contextlib.suppress(OSError), (SMALL / "somebody").open("wb", 0) as file:
             while True:
                 file.write(bytes(1 << 12))

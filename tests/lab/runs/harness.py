@@ -54,13 +54,17 @@ def tool(*arguments: str) -> Result:
     return run(["dmabuf-tool", *arguments])
 
 
-def until(condition: Callable[[], bool], what: str) -> None:
-    """Wait until it holds; raises TimeoutError."""
+DEAR = 0.3
+"""Seconds between looks that cost much of an emulated processor: at captures, or by bpftool."""
+
+
+def until(condition: Callable[[], bool], what: str, every: float = 0.02) -> None:
+    """Wait until it holds, with a look `every` so many seconds; raises TimeoutError."""
     deadline = time.monotonic() + TIMEOUT
     while not condition():
         if time.monotonic() > deadline:
             raise TimeoutError(what)
-        time.sleep(0.02)
+        time.sleep(every)
 
 
 class Tracer:
@@ -94,13 +98,13 @@ class Tracer:
         self.wait(lambda: "tracing dma-bufs" in self.said(), "tracing")
         return self
 
-    def wait(self, condition: Callable[[], bool], what: str) -> None:
+    def wait(self, condition: Callable[[], bool], what: str, every: float = 0.02) -> None:
         """Wait until it holds; raises when the tool ends before."""
 
         def either() -> bool:
             return condition() or self.process.poll() is not None
 
-        until(either, what)
+        until(either, what, every)
         if not condition():
             raise RuntimeError(f"ended before {what}: {self.said()}")
 
