@@ -12,7 +12,6 @@ import contextlib
 import ctypes
 import json
 import os
-import platform
 import struct
 import sys
 import tempfile
@@ -119,7 +118,8 @@ def compile_one(text: str, names: Sequence[str]) -> Compiled:
     """
     os.environ["BCC_KERNEL_SOURCE"] = str(BPF_DIRECTORY / "include")
     compiler, lib = _bcc()
-    target = _TARGETS.get(platform.machine(), platform.machine())
+    machine = os.uname().machine
+    target = _TARGETS.get(machine, machine)
     defines = [f"-DPAGE_SIZE={os.sysconf('SC_PAGE_SIZE')}", f"-D__TARGET_ARCH_{target}"]
     with tempfile.TemporaryFile() as log, _stderr_to(log.fileno()):
         try:

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import ctypes
 import os
-import platform
 import struct
 from pathlib import Path
 from typing import Final
@@ -58,7 +57,7 @@ def _raw_tracepoint_open(name: bytes | None, program: int) -> int:
 
 def have_kprobes() -> bool:
     """Whether the kernel has the kprobe PMU (CONFIG_KPROBE_EVENTS, Linux 4.17)."""
-    return _KPROBE_PMU.is_dir() and platform.machine() in _PERF_EVENT_OPEN
+    return _KPROBE_PMU.is_dir() and os.uname().machine in _PERF_EVENT_OPEN
 
 
 def attach_kprobe(program: int, function: str, at_return: bool) -> int:
@@ -75,7 +74,7 @@ def attach_kprobe(program: int, function: str, at_return: bool) -> int:
         "<IIQQQQQIIQQ", kind, 72, config, 1, 0, 0, 0, 0, 0, ctypes.addressof(name), 0
     )
     fd: int = libc().syscall(
-        ctypes.c_long(_PERF_EVENT_OPEN[platform.machine()]),
+        ctypes.c_long(_PERF_EVENT_OPEN[os.uname().machine]),
         attr,
         ctypes.c_int(-1),
         ctypes.c_int(0),

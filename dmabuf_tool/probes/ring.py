@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import mmap
 import os
-import platform
 import threading
 from typing import Any, Final
 
@@ -40,7 +39,7 @@ class _Fence:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._lock.acquire()
-        self._ordered = platform.machine() in ("x86_64", "i686")
+        self._ordered = os.uname().machine in ("x86_64", "i686")
 
     def __call__(self) -> None:
         if not self._ordered:
