@@ -22,11 +22,13 @@ def preempted() -> Result:
 
 
 def misses() -> dict[str, list[int]]:
-    """Runs that the kernel skipped, by program: the second's of two, then the first's."""
+    """Runs that the kernel skipped, by program, as attached: the second's of two, then the first's."""
+    links = json.loads(run(["bpftool", "-j", "link", "list"])["stdout"])
+    attached = {link["prog_id"]: link["id"] for link in links if link["type"] == "tracing"}
+    ours = [one for one in listed_programs() if one["id"] in attached]
     found: dict[str, list[int]] = {}
-    for one in sorted(listed_programs(), key=lambda one: int(one["id"])):
-        if one["type"] == "tracing":
-            found.setdefault(one["name"], []).append(one.get("recursion_misses", 0))
+    for one in sorted(ours, key=lambda one: int(attached[one["id"]])):
+        found.setdefault(one["name"], []).append(one.get("recursion_misses", 0))
     return {name: counts for name, counts in found.items() if any(counts)}
 
 
