@@ -22,7 +22,7 @@ def preempted() -> Result:
 
 
 def misses() -> dict[str, list[int]]:
-    """Runs that the kernel skipped, by program, as attached: the second's of two, then the first's."""
+    """Runs that the kernel skipped, by program; of two the second's first, as it is attached."""
     links = json.loads(run(["bpftool", "-j", "link", "list"])["stdout"])
     attached = {link["prog_id"]: link["id"] for link in links if link["type"] == "tracing"}
     ours = [one for one in listed_programs() if one["id"] in attached]
