@@ -4,8 +4,8 @@
 
 from __future__ import annotations
 
+import argparse
 import shutil
-import sys
 from pathlib import Path
 
 from ends import full_disk, interrupted, killed, refused
@@ -45,17 +45,24 @@ PROGRAMS = SHARE / "programs"
 CACHE = Path("/var/cache/dmabuf-tool")
 
 
-def unplayed() -> list[str]:
-    """All, or those that are missing after a guest's kernel panicked."""
-    return [name for name in SCENARIOS if not (SHARE / f"{name}.json").exists()]
+def unplayed(first: str, without: list[str]) -> list[str]:
+    """All but some, with one before the others; or those that are missing after a guest's kernel
+    panicked."""
+    missing = [name for name in SCENARIOS if not (SHARE / f"{name}.json").exists()]
+    return sorted((name for name in missing if name not in without), key=lambda name: name != first)
 
 
 def main() -> None:
     """Load the test driver, then one after the other."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("runs", nargs="*", metavar="RUN", help=f"of: {', '.join(SCENARIOS)}")
+    parser.add_argument("--first", metavar="RUN", default="", help="played before the others")
+    parser.add_argument("--without", metavar="RUN", nargs="*", default=[], help="not played")
+    asked = parser.parse_args()
     if PROGRAMS.exists():
         shutil.copytree(PROGRAMS, CACHE)
     lab.load()
-    for name in sys.argv[1:] or unplayed():
+    for name in asked.runs or unplayed(asked.first, asked.without):
         save(name, SCENARIOS[name])
     if CACHE.exists():
         shutil.copytree(CACHE, PROGRAMS, dirs_exist_ok=True)

@@ -7,7 +7,7 @@ import json
 
 from harness import SHARE, Result, Tracer, listed_programs, run, workload
 
-SECONDS = 10
+SECONDS = 5
 
 
 def preempted() -> Result:
