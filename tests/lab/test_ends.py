@@ -5,14 +5,7 @@ from __future__ import annotations
 
 import json
 
-import pytest
-from conftest import OLDEST_AND_NEWEST
-
 from dmabuf_tool.capture.reader import open_capture
-
-about_user_space = pytest.mark.parametrize(
-    "guest", OLDEST_AND_NEWEST, indirect=True, scope="session"
-)
 
 
 def one_line(result, status, *words):
@@ -61,7 +54,6 @@ def test_kill_leaves_a_readable_capture(guest):
     assert len(notes) == 1  # that it was not closed
 
 
-@about_user_space
 def test_a_full_disk_ends_the_recording_and_not_the_trace(guest):
     result = guest["full_disk"]
     assert result["status"] == 0, result["stderr"]
@@ -75,7 +67,6 @@ def test_a_full_disk_ends_the_recording_and_not_the_trace(guest):
     assert json.loads(result["stdout"].splitlines()[-1])["type"] in ("event", "finding")
 
 
-@about_user_space
 def test_refusals_are_one_line(guest):
     result = guest["refused"]
     one_line(result["exists"], 1, "/tmp/there.dmabuf", "-f")
@@ -87,7 +78,6 @@ def test_refusals_are_one_line(guest):
     one_line(result["no_command"], 1, "/nowhere/command")
 
 
-@about_user_space
 def test_a_trace_ends_with_its_time(guest):
     result = guest["refused"]["duration"]
     assert result["status"] == 0, result

@@ -45,11 +45,10 @@ PROGRAMS = SHARE / "programs"
 CACHE = Path("/var/cache/dmabuf-tool")
 
 
-def unplayed(first: str, without: list[str]) -> list[str]:
-    """All but some, with one before the others; or those that are missing after a guest's kernel
-    panicked."""
+def unplayed(first: str) -> list[str]:
+    """All, one before the others; or those that are missing after a guest's kernel panicked."""
     missing = [name for name in SCENARIOS if not (SHARE / f"{name}.json").exists()]
-    return sorted((name for name in missing if name not in without), key=lambda name: name != first)
+    return sorted(missing, key=lambda name: name != first)
 
 
 def main() -> None:
@@ -57,12 +56,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("runs", nargs="*", metavar="RUN", help=f"of: {', '.join(SCENARIOS)}")
     parser.add_argument("--first", metavar="RUN", default="", help="played before the others")
-    parser.add_argument("--without", metavar="RUN", nargs="*", default=[], help="not played")
     asked = parser.parse_args()
     if PROGRAMS.exists():
         shutil.copytree(PROGRAMS, CACHE)
     lab.load()
-    for name in asked.runs or unplayed(asked.first, asked.without):
+    for name in asked.runs or unplayed(asked.first):
         save(name, SCENARIOS[name])
     if CACHE.exists():
         shutil.copytree(CACHE, PROGRAMS, dirs_exist_ok=True)
