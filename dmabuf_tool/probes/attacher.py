@@ -239,11 +239,13 @@ def _load(
     Returns their fds by name, in the order of the jobs. Raises _Refused for the first one the
     kernel turns down, with nothing left loaded.
     """
+    names = {program.name for program, _ in jobs}
+    whole = {name: linker.link(compiled.programs[name], compiled.programs) for name in names}
     loaded: dict[_Job, int] = {}
     refused: list[_Refused] = []
 
     def size(job: _Job) -> int:
-        return len(compiled.programs[job[0].name].instructions)
+        return len(whole[job[0].name].instructions)
 
     waiting = sorted(jobs, key=size)  # the longest are taken first
 
@@ -253,10 +255,10 @@ def _load(
                 program, role = waiting.pop()
             except IndexError:
                 return  # another thread took the last
-            code = linker.link(compiled.programs[program.name], compiled.programs)
+            code = whole[program.name].relocated(maps, role)
             try:
                 with _refusing(program):
-                    loaded[program, role] = _load_one(program, code.relocated(maps, role), types)
+                    loaded[program, role] = _load_one(program, code, types)
             except _Refused as error:
                 refused.append(error)
 
