@@ -44,7 +44,8 @@ def test_asking_after_its_end_is_harmless(monkeypatch: pytest.MonkeyPatch) -> No
         select.select([namer], [], [], 10)
         assert namer.answers() == {}
         assert namer.problem == "ValueError: kallsyms is not what it was"
-        select.select([namer], [], [], 10)
+        if namer.fileno() >= 0:  # its end may have come with its last words
+            select.select([namer], [], [], 10)
         assert namer.answers() == {}
         for key in range(3):
             namer.ask(key, [1, 2, 3])
