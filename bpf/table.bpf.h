@@ -73,6 +73,7 @@ static inline void drop_mapping(u64 table)
 struct chunk {
 	struct chunk_header header;
 	u8 entries[CHUNK_BYTES];
+	u64 left;		/* entries to come; here, where the verifier forgets what it was */
 };
 /*
  * Each program that copies tables has a slot of its own, twins too: a program never runs twice at
@@ -119,19 +120,17 @@ static inline void send_small_table(struct table_facts *facts, struct scatterlis
 /* Copy the scatterlist as it is, chunk after chunk along its chain, never past its last entry. */
 static inline void send_table(struct table_facts *facts, struct scatterlist *sgl, int slot)
 {
-	u32 total = facts->nents > facts->orig_nents ? facts->nents : facts->orig_nents;
-	u32 left = total > MAX_SEGMENTS ? MAX_SEGMENTS : total;
-	struct chunk *chunk;
-	u64 bytes, link;
-	int i;
-	u32 n;
+	u64 total = facts->nents > facts->orig_nents ? facts->nents : facts->orig_nents;
+	volatile struct chunk *chunk;
+	u64 i, n, bytes, left, link;
+	bool more;
 
 	if (total <= SMALL_TABLE) {
 		if (sgl && total)
 			send_small_table(facts, sgl, total);
 		return;
 	}
-	if (total > left)
+	if (total > MAX_SEGMENTS)
 		facts->flags |= EF_CUT;
 	if (role() == SECOND)
 		slot += SLOT_TWINS;
@@ -141,37 +140,33 @@ static inline void send_table(struct table_facts *facts, struct scatterlist *sgl
 	chunk->header.mapping = facts->mapping;
 	chunk->header.total = total;
 	chunk->header.first = 0;
+	chunk->left = total > MAX_SEGMENTS ? MAX_SEGMENTS : total;
 	for (i = 0; i < MAX_CHUNKS; i++) {
-		if (!left)
-			break;
+		left = chunk->left;
 		/* A full block's last slot is the link to the next block. */
-		n = left > SG_BLOCK ? SG_BLOCK - 1 : left;
-		bytes = (u64)n * sizeof(struct scatterlist);
-		/* Keep the bound where the verifier of 6.1 can see it. */
+		more = left > SG_BLOCK;
+		n = more ? SG_BLOCK - 1 : left;
+		bytes = n * sizeof(struct scatterlist);
+		/* Added to, not or-ed: of a sum the verifier knows the bound. */
 		asm volatile("" : "+r"(bytes));
-		bytes &= 2 * CHUNK_BYTES - 1;
-		if (bytes > CHUNK_BYTES)
-			break;
-		if (bpf_probe_read_kernel(chunk->entries, bytes, sgl))
+		if (bpf_probe_read_kernel((void *)chunk->entries, bytes, sgl))
 			break;
 		chunk->header.count = n;
-		if (chunks.ringbuf_output(chunk, sizeof(chunk->header) + bytes,
-					  BPF_RB_NO_WAKEUP)) {
-			count(ST_SEGMENTS_LOST, left);
-			facts->flags |= EF_SEGMENTS_LOST;
-			return;
-		}
-		facts->copied += n;
+		if (chunks.ringbuf_output((void *)chunk, sizeof(chunk->header) + bytes,
+					  BPF_RB_NO_WAKEUP))
+			break;
 		chunk->header.first += n;
-		left -= n;
-		if (!left)
+		chunk->left = left - n;
+		if (!more)
 			break;
 		link = READ(sgl + (SG_BLOCK - 1), page_link);
 		if (!(link & SG_CHAIN))
 			break;
 		sgl = (void *)(link & ~3UL);
 	}
-	if (left) {		/* a list that is shorter than it says, or not readable */
+	facts->copied = chunk->header.first;
+	left = chunk->left;
+	if (left) {		/* no room, or a list that is shorter than it says, or not readable */
 		count(ST_SEGMENTS_LOST, left);
 		facts->flags |= EF_SEGMENTS_LOST;
 	}
