@@ -206,10 +206,11 @@ class Tracer:
         self._tick(last=True)
 
     def _read(self) -> None:
-        for batch in self._session.read():
-            self._take(batch)
+        self._take(self._session.read())
 
-    def _take(self, batch: Batch) -> None:
+    def _take(self, batch: Batch | None) -> None:
+        if batch is None:
+            return
         batch = self._selection.apply(batch)
         self._events += len(batch.events)
         self._losses = batch.losses
@@ -223,20 +224,15 @@ class Tracer:
         self._look_for_modules()
         self._surroundings.look()
         now_ns = time.monotonic_ns()
-        if last:
-            for batch in self._session.finish():
-                self._take(batch)
-        else:
-            self._read()
-        if last or not self._session.behind:
-            self._entries += self._surroundings.read(self._traced, last=last)
-            for entry in self._entries:
-                self._record(lambda writer, entry=entry: writer.write_inventory(entry))  # type: ignore[misc]
-                if self._audience:
-                    self._audience.entry(entry)
-            self._entries = []
+        self._take(self._session.finish() if last else self._session.read())
+        self._entries += self._surroundings.read(self._traced, last=last)
+        for entry in self._entries:
+            self._record(lambda writer, entry=entry: writer.write_inventory(entry))  # type: ignore[misc]
             if self._audience:
-                self._audience.advance(now_ns)
+                self._audience.entry(entry)
+        self._entries = []
+        if self._audience:
+            self._audience.advance(now_ns)
         self._record(CaptureWriter.tick)
         if self._audience:
             self._audience.tick(self._events, self._notes)
@@ -285,10 +281,10 @@ class Tracer:
         )
         say(f"{self._events} events in {seconds:.1f} s, {lost}")
         if self._session.nameless:
-            why = self._session.naming_problem or "that took too long"
             say(
-                f"{self._session.nameless} call stacks got no names ({why}): who imports there, and"
-                " what that needs, is unknown"
+                f"{self._session.nameless} call stacks have no names"
+                f" ({self._session.naming_problem}): who imports there, and what that needs, is"
+                " unknown"
             )
         if self._request.output is not None and self._writer is not None:
             size = self._request.output.stat().st_size

@@ -164,7 +164,7 @@ def lockdown(root: Path) -> Check:
 
 
 def addresses(root: Path) -> Check:
-    """Whether stacks can be named. Probes need names only."""
+    """Whether pages have physical addresses: struct pages are found by a symbol's address."""
     what = "kernel addresses"
     try:
         hidden = symbols.addresses_hidden(root)
@@ -172,7 +172,7 @@ def addresses(root: Path) -> Check:
         return Check("kptr", what, DEGRADED, f"/proc/kallsyms: {error.strerror}", "mount /proc")
     if hidden:
         return Check(
-            *("kptr", what, DEGRADED, "hidden (kptr_restrict): stacks have no names"),
+            *("kptr", what, DEGRADED, "hidden (kptr_restrict): pages have no physical addresses"),
             "sysctl kernel.kptr_restrict=1, and run as root",
         )
     return Check("kptr", what, OK, "shown")

@@ -33,17 +33,14 @@ class Watcher:
     `problem` says why the child gave up, "" while it lives.
     """
 
-    def __init__(self, source: Source, keep: int = -1) -> None:
-        """Start the child; of the parent's descriptors it keeps `keep`.
-
-        Raises OSError when it cannot be started.
-        """
+    def __init__(self, source: Source) -> None:
+        """Start the child. Raises OSError when it cannot be started."""
         reader, writer = os.pipe2(os.O_CLOEXEC)
         self.problem = ""
         self._rest = b""
         self._pid = children.fork()
         if self._pid == 0:
-            _child(source, (keep, writer))
+            _child(source, writer)
         os.close(writer)
         os.set_blocking(reader, False)
         self._fd = reader
@@ -99,16 +96,11 @@ class Watcher:
         self.close()
 
 
-def _child(source: Source, kept: tuple[int, int]) -> None:
+def _child(source: Source, writer: int) -> None:
     """Run the source until it ends, its reader goes or the parent dies. Does not return."""
-    writer = kept[1]
     try:
-        start = 3
-        # No -1 for "nothing to keep": closerange() up to a negative number closes all there are.
-        for fd in sorted(fd for fd in kept if fd >= start):
-            os.closerange(start, fd)
-            start = fd + 1
-        os.closerange(start, os.sysconf("SC_OPEN_MAX"))
+        os.closerange(3, writer)
+        os.closerange(writer + 1, os.sysconf("SC_OPEN_MAX"))
         try:
             for event in source():
                 _send(writer, event)

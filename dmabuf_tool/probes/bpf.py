@@ -18,11 +18,12 @@ from typing import Final
 from dmabuf_tool.errors import ToolError
 from dmabuf_tool.kernel.libraries import libbpf
 
-PROG_KPROBE, PROG_RAW_TRACEPOINT, PROG_TRACING = 2, 17, 26
+PROG_KPROBE, PROG_RAW_TRACEPOINT, PROG_TRACING, PROG_SYSCALL = 2, 17, 26, 31
 TRACE_FENTRY, TRACE_FEXIT = 24, 25
 TRACE_KPROBE_MULTI = 42
 
 _LOG_SIZE: Final = 1 << 20
+_SLEEPABLE: Final = 1 << 4  # BPF_F_SLEEPABLE, which is asked of PROG_SYSCALL
 
 
 class LoadError(ToolError):
@@ -122,6 +123,7 @@ def load_program(
         expected_attach_type=attach_type,
         attach_btf_id=btf_id,
         attach_btf_obj_fd=btf_fd,
+        prog_flags=_SLEEPABLE if kind == PROG_SYSCALL else 0,
     )
     # libbpf asks again for a log by itself only at level 0 without a buffer; ask on failure.
     for log in (None, ctypes.create_string_buffer(_LOG_SIZE)):

@@ -22,7 +22,8 @@ from numpy.typing import NDArray
 from dmabuf_tool.errors import ToolError
 from dmabuf_tool.kernel import symbols
 from dmabuf_tool.kernel.btf import Btf
-from dmabuf_tool.probes.peek import Peek
+from dmabuf_tool.probes import bpf
+from dmabuf_tool.probes.peek import Peek, address_of
 from dmabuf_tool.schema import PAGE_NONE, PAGE_UNKNOWN
 
 _FLAGS: Final = 0x3F
@@ -67,14 +68,22 @@ def find(page_struct_size: int) -> PageArray:
             size, first = btf.size_of("mem_section"), btf.members("mem_section")
         finally:
             btf.close()
-        where = symbols.find(["mem_section"]).get("mem_section", ())
-        if len(where) != 1 or not where[0].address or not size or "section_mem_map" not in first:
+        where = _address("mem_section")
+        if not where or not size or "section_mem_map" not in first:
             return PageArray()
         with Peek() as peek:
-            base = _walk(peek, where[0].address, size, first["section_mem_map"].offset)
+            base = _walk(peek, where, size, first["section_mem_map"].offset)
     except (ToolError, OSError):
         return PageArray()
     return PageArray(base, page_struct_size) if base else PageArray()
+
+
+def _address(symbol: str) -> int:
+    try:
+        return address_of(symbol)
+    except bpf.LoadError:  # before Linux 5.16: read kallsyms, which takes its time
+        where = symbols.find([symbol]).get(symbol, ())
+        return where[0].address if len(where) == 1 else 0
 
 
 def _walk(peek: Peek, symbol: int, size: int, offset: int) -> int:

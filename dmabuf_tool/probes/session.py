@@ -13,9 +13,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections import deque
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import numpy as np
@@ -40,14 +38,6 @@ _COUNTERS: Final = 5
 """ST_COUNT in bpf/events.h."""
 
 _COUNT_EVERY_NS: Final = 1_000_000_000
-_NAMES_WITHIN_NS: Final = 120_000_000_000
-"""How long a batch waits for the names of its stacks before it goes on with `?` frames.
-
-Very long: without names no importer is known, nor what it needs (model/frameworks.py), and
-kallsyms took more than 15 s to read in an emulated guest on a busy machine. A child that has
-ended is not waited for.
-"""
-
 
 _DRAIN_S: Final = 0.02
 _DRAIN_FULL_S: Final = 0.001
@@ -61,15 +51,6 @@ _Drained = tuple[Events, NDArray[Any], NDArray[np.uint64]]
 """Events, chunk headers and raw entries of one drain."""
 
 
-@dataclass(slots=True)
-class _Waiting:
-    """A batch whose stacks are being named."""
-
-    batch: Batch
-    unnamed: set[int]
-    since_ns: int
-
-
 class Session:
     """A running trace. `start()`, `read()` as often as the rings need it; `close()` detaches."""
 
@@ -78,13 +59,14 @@ class Session:
         self._events = EventRing(loaded.maps["events"], options.event_ring)
         self._chunks = ChunkRing(loaded.maps["chunks"], options.chunk_ring)
         self._log = KernelLog()
-        self._namer = Namer()  # forks: before the thread begins, and with all rights
+        self.naming_problem = ""
+        """Why stacks get no names; "" if they do."""
+        self._namer = self._make_namer()
         self._drained: list[_Drained] = []
         self._backlog = 0
         self._draining = threading.Lock()
         self._ended = threading.Event()
-        self._asked: set[int] = set()
-        self._waiting: deque[_Waiting] = deque()
+        self._named: set[int] = set()
         self._losses = Losses()
         # Returns are attached before entries: what was under way then is no loss of this trace.
         self._calls_before = self._calls_lost()
@@ -95,19 +77,15 @@ class Session:
         self.dropped_iommu = 0
         """iommu_map and iommu_unmap calls that were not ours, counted and left in the kernel."""
         self.nameless = 0
-        """Call stacks whose names did not come: who imports there is unknown."""
+        """Call stacks without names: who imports there is unknown."""
         self._thread = threading.Thread(target=self._drain, name="drain", daemon=True)
 
     def start(self) -> None:
         """Begin to drain in a thread, which has the rights that the process has now."""
         self._thread.start()
 
-    def read(self) -> list[Batch]:
-        """What happened since the last call, as far as its stacks have names.
-
-        At most one batch is new; with `behind` false nothing that happened before this call is
-        missing.
-        """
+    def read(self) -> Batch | None:
+        """What happened since the last call; None if nothing did."""
         self._drain_once()
         with self._draining:
             parts, self._drained, self._backlog = self._drained, [], 0
@@ -115,38 +93,24 @@ class Session:
         events = self._log.take(events)
         before = self._losses
         self._count()
-        if len(events) or len(tables) or self._losses != before:
-            batch = Batch(events, tables, self._normalize(raw), {}, self._losses)
-            self._waiting.append(_Waiting(batch, self._ask(events), time.monotonic_ns()))
-        return self._named()
+        if not (len(events) or len(tables) or self._losses != before):
+            return None
+        return Batch(events, tables, self._normalize(raw), self._stacks(events), self._losses)
 
-    @property
-    def naming_problem(self) -> str:
-        """Why stacks get no names any more; "" if they do."""
-        return self._namer.problem
-
-    @property
-    def behind(self) -> bool:
-        """Whether batches are held back until their stacks have names."""
-        return bool(self._waiting)
-
-    def finish(self) -> list[Batch]:
+    def finish(self) -> Batch | None:
         """The rest, to the last event sent before this call."""
         self._ended.set()
         self._thread.join()
         self._counted_ns = 0
-        batches = self.read()
-        while self._waiting:
-            time.sleep(0.01)
-            batches += self._named()
-        return batches
+        return self.read()
 
     def close(self) -> None:
         """Detach the probes and unmap the rings."""
         self._ended.set()
         if self._thread.ident is not None:
             self._thread.join()
-        self._namer.close()
+        if self._namer is not None:
+            self._namer.close()
         self._events.close()
         self._chunks.close()
         self._loaded.close()
@@ -195,35 +159,23 @@ class Session:
             misses, self._loaded.twins, lambda number: maps.counters(taken, 1, number)[0]
         )
 
-    def _ask(self, events: Events) -> set[int]:
-        """Send stacks seen for the first time to be named; returns their keys."""
-        keys = np.unique(events["stack"]).tolist() if len(events) else []
-        new = {key for key in keys if key >= 0 and key not in self._asked}
-        self._asked |= new
-        for key in new:
-            self._namer.ask(key, maps.stack(self._loaded.maps["stacks"], key))
-        return new
+    def _make_namer(self) -> Namer | None:
+        try:
+            return Namer()
+        except bpf.LoadError as error:
+            self.naming_problem = f"{error}"
+            return None
 
-    def _named(self) -> list[Batch]:
-        """Batches from the front of the queue whose stacks all have names, or waited too long."""
-        if not self._waiting:
-            return []
-        answers = self._namer.answers()
-        now = time.monotonic_ns()
-        for waiting in self._waiting:
-            mine = waiting.unnamed & answers.keys()
-            late = now - waiting.since_ns > _NAMES_WITHIN_NS or bool(self._namer.problem)
-            if late:
-                mine = waiting.unnamed
-            if mine:
-                self.nameless += len(mine - answers.keys())
-                stacks = {key: answers.get(key, ("?",)) for key in mine}
-                waiting.batch = replace(waiting.batch, stacks={**waiting.batch.stacks, **stacks})
-                waiting.unnamed -= mine
-        batches = []
-        while self._waiting and not self._waiting[0].unnamed:
-            batches.append(self._waiting.popleft().batch)
-        return batches
+    def _stacks(self, events: Events) -> dict[int, tuple[str, ...]]:
+        """The names of stacks seen for the first time, by key."""
+        keys = np.unique(events["stack"]).tolist() if len(events) else []
+        new = {key for key in keys if key >= 0} - self._named
+        self._named |= new
+        if self._namer is None:
+            self.nameless += len(new)
+            return dict.fromkeys(new, ("?",))
+        stacks = self._loaded.maps["stacks"]
+        return {key: self._namer.frames(maps.stack(stacks, key)) for key in new}
 
     def _normalize(self, raw: NDArray[np.uint64]) -> NDArray[Any]:
         """struct scatterlist as SEGMENT, shape (m,), without pointers."""

@@ -37,7 +37,7 @@ def main(load: list[str]) -> None:
     ready = time.monotonic()
     with subprocess.Popen(load, stdout=subprocess.DEVNULL) as process:
         while process.poll() is None:
-            for batch in session.read():
+            if (batch := session.read()) is not None:
                 engine.feed(batch)
             time.sleep(0.05)
     status = Path("/proc/self/status").read_text()
