@@ -11,7 +11,6 @@ import contextlib
 import os
 import signal
 import sys
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,7 +19,7 @@ from typing import TYPE_CHECKING, Final
 
 from dmabuf_tool.errors import ToolError
 from dmabuf_tool.kernel import presence
-from dmabuf_tool.probes import loader, source
+from dmabuf_tool.probes import loader, source, workshop
 
 if TYPE_CHECKING:
     from dmabuf_tool.rules.engine import Engine
@@ -83,9 +82,8 @@ def run(request: Request, make_engine: Callable[[], Engine]) -> int:
         stacks=request.stacks,
         page_size=os.sysconf("SC_PAGE_SIZE"),
     )
-    begin_ns = time.monotonic_ns()
     with StopSignals() as stop:
-        loading = loader.start(options)
+        loading = loader.start(options, workshop=workshop.early)
         try:
             # While the child compiles: numpy and what comes with it.
             from dmabuf_tool.tracer import Tracer
@@ -94,7 +92,7 @@ def run(request: Request, make_engine: Callable[[], Engine]) -> int:
             loaded = loading.finish(stop.fileno())
         finally:
             loading.abandon()
-        return Tracer(request, engine, loaded, options, stop, begin_ns).run()
+        return Tracer(request, engine, loaded, options, stop).run()
 
 
 def _which(command: str) -> str | None:

@@ -57,11 +57,9 @@ class Tracer:
         loaded: Loaded,
         options: Options,
         stop: StopSignals,
-        begin_ns: int,
     ) -> None:
         self._request = request
         self._stop = stop
-        self._begin_ns = begin_ns
         self._start_ns = time.monotonic_ns()
         self._selection = Selection(request.pids, request.comms, request.devices, request.exporters)
         self._losses = Losses()
@@ -142,7 +140,7 @@ class Tracer:
         if self._request.quiet:
             return
         until = "until the command ends" if self._request.command else "Ctrl-C stops"
-        seconds = (time.monotonic_ns() - self._begin_ns) / 1e9
+        seconds = (time.monotonic_ns() - machine.process_start_ns()) / 1e9
         say(
             f"tracing dma-bufs, {len(ways) - len(lost)} of {len(ways)} hooks,"
             f" ready after {seconds:.1f} s; {until}"

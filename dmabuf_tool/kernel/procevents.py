@@ -15,7 +15,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, Final
 
-from dmabuf_tool.kernel import netlink
+from dmabuf_tool.kernel import parts
 from dmabuf_tool.kernel.watcher import Watcher
 
 # include/uapi/linux/cn_proc.h, include/uapi/linux/connector.h
@@ -95,7 +95,7 @@ def parse(data: bytes) -> Iterator[dict[str, Any]]:
 def _source() -> Iterator[dict[str, Any]]:
     """Listen, in the child."""
     try:
-        connector = netlink.module("netlink.connector.cn_proc")
+        connector = parts.module("pyroute2", "netlink.connector.cn_proc")
     except ImportError:
         messages = _plain_socket()
     else:
@@ -116,8 +116,8 @@ def _proc_event_socket(kind: Any) -> Iterable[dict[str, Any]]:
 
 def _plain_socket() -> Iterable[dict[str, Any]]:
     """Listen with pyroute2 before 0.7.4, whose netlink socket knows no connector messages."""
-    connector = netlink.module("netlink").NETLINK_CONNECTOR
-    with netlink.module("netlink.nlsocket").NetlinkSocket(connector) as socket:
+    connector = parts.module("pyroute2", "netlink").NETLINK_CONNECTOR
+    with parts.module("pyroute2", "netlink.nlsocket").NetlinkSocket(connector) as socket:
         socket.bind(groups=_CN_IDX_PROC)
         listen = _CN_MSG.pack(_CN_IDX_PROC, _CN_VAL_PROC, 0, 0, 4, 0) + struct.pack("=I", _LISTEN)
         header = _NLMSG.pack(_NLMSG.size + len(listen), _NLMSG_DONE, 0, 0, 0)

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Final
 
-from dmabuf_tool.kernel import netlink
+from dmabuf_tool.kernel import parts
 from dmabuf_tool.kernel.watcher import Watcher
 
 _KERNEL_GROUP: Final = 1
@@ -69,11 +69,11 @@ def change(fields: dict[str, Any]) -> dict[str, Any] | None:
 
 def _source() -> Iterator[dict[str, Any]]:
     """Listen, in the child."""
-    with netlink.module("netlink.uevent").UeventSocket() as socket:
+    with parts.module("pyroute2", "netlink.uevent").UeventSocket() as socket:
         try:
             socket.bind(groups=_KERNEL_GROUP)
         except TypeError:  # before 0.8 the method has no argument and joins all groups
-            plain = netlink.module("netlink.nlsocket").NetlinkSocket
+            plain = parts.module("pyroute2", "netlink.nlsocket").NetlinkSocket
             plain.bind(socket, groups=_KERNEL_GROUP)
         while True:
             for message in socket.get():

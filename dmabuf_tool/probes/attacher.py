@@ -11,19 +11,37 @@ import contextlib
 import os
 import sys
 import threading
-from collections.abc import Callable, Collection, Iterator
+from collections import deque
+from collections.abc import Callable, Collection, Generator, Iterator
 from dataclasses import dataclass, field
+from queue import SimpleQueue
 from typing import Any, Final
 
 from dmabuf_tool.errors import ToolError
 from dmabuf_tool.kernel.btf import Btf
 from dmabuf_tool.probes import abilities, bpf, layout, linker, links, modules, plan, source
-from dmabuf_tool.probes.compiler import compile_units
 from dmabuf_tool.probes.objects import Compiled
+from dmabuf_tool.probes.workshop import Workshop
 
 _ATTEMPTS: Final = 4
 """How often the plan is made again after a refusal before giving up."""
 _ATTEMPTS_OF_MODULE: Final = 12
+
+
+@dataclass(slots=True)
+class _Means:
+    """What programs are made with."""
+
+    can: plan.Abilities
+    structs: str
+    """C definitions of the core's structs."""
+    options: source.Options
+    workshop: Workshop
+
+    @classmethod
+    def find(cls, btf: Btf, options: source.Options, workshop: Workshop) -> _Means:
+        """Look at the running kernel. Raises ToolError where it allows no BPF."""
+        return cls(abilities.probe(btf), layout.header(btf), options, workshop)
 
 
 @dataclass(slots=True)
@@ -57,19 +75,18 @@ class _Placed:
 
 
 def attach(
-    options: source.Options, hooks: tuple[plan.Hook, ...]
+    options: source.Options, hooks: tuple[plan.Hook, ...], workshop: Workshop
 ) -> tuple[dict[str, Any], list[int]]:
     """Compile, load and attach; returns what the parent must know, and maps, programs, links.
 
     Raises ToolError where the kernel refuses what no trace can do without.
     """
     btf = Btf()
-    can = abilities.probe(btf)
-    structs = layout.header(btf)
+    means = _Means.find(btf, options, workshop)
     there, others = modules.find(btf) if hooks is plan.HOOKS else ([], [])
     refused: set[tuple[str, str]] = set()
     for _ in range(_ATTEMPTS):
-        ways = plan.resolve(can, btf.arity, btf.has_tracepoint, refused, hooks)
+        ways = plan.resolve(means.can, btf.arity, btf.has_tracepoint, refused, hooks)
         lost = [way for way in plan.missing(ways) if way.hook.required]
         if lost:
             functions = ", ".join(way.hook.functions[0] for way in lost)
@@ -77,9 +94,9 @@ def attach(
                 f"this kernel allows neither fentry nor kprobes on {functions};"
                 " run 'dmabuf-tool doctor' for the reasons"
             )
-        units = source.compose(ways, structs, options)
+        units = source.compose(ways, means.structs, options)
         placed = _Placed(ways=[way.to_json() for way in ways], standings=others)
-        compiled = _compile(units, there, can, structs, options)
+        compiled = _compile(units, there, means)
         placed.make_maps(compiled)
         try:
             placed.programs, placed.links = _attach(
@@ -92,7 +109,7 @@ def attach(
                 os.close(fd)
             continue
         for module in there:
-            _join(placed, module, can, structs, options, compiled)
+            _join(placed, module, means, compiled)
         message, fds = placed.message()
         message["has_dma_flags"] = "dma_flags" in btf.members("scatterlist")
         message["page_struct_size"] = btf.size_of("page") or 64
@@ -108,54 +125,50 @@ def join(
     Raises ToolError where the kernel allows no BPF.
     """
     btf = Btf()
-    can = abilities.probe(btf)
-    structs = layout.header(btf)
     there, others = modules.find(btf, wanted)
     placed = _Placed(maps=dict(maps), standings=others)
-    for module in there:
-        _join(placed, module, can, structs, options)
+    with Workshop() as workshop:
+        means = _Means.find(btf, options, workshop)
+        for module in there:
+            _join(placed, module, means)
     return placed.message(maps)
 
 
 def _compile(
     units: list[source.Unit],
     there: list[modules.Module],
-    can: plan.Abilities,
-    structs: str,
-    options: source.Options,
+    means: _Means,
 ) -> Compiled:
     """Compile the core's units and, side by side with them, those of the modules."""
     theirs: list[source.Unit] = []
     for module in there:
         try:
-            theirs += module.units(module.resolve(can), structs, options)
+            theirs += module.units(module.resolve(means.can), means.structs, means.options)
         except ToolError:
             continue  # _join() says why
     try:
-        return compile_units([*units, *theirs])
+        return means.workshop.compile([*units, *theirs])
     except ToolError:
-        return compile_units(units)
+        return means.workshop.compile(units)
 
 
 def _join(
     placed: _Placed,
     module: modules.Module,
-    can: plan.Abilities,
-    structs: str,
-    options: source.Options,
+    means: _Means,
     compiled: Compiled | None = None,
 ) -> None:
     """Put a provider in place, or say why not. `compiled` may have its programs already."""
     name = module.provider.module
     try:
-        fd = _types_of(name, can)
+        fd = _types_of(name, means.can)
         try:
             for _ in range(_ATTEMPTS_OF_MODULE):
-                ways = module.resolve(can)
-                units = module.units(ways, structs, options)
+                ways = module.resolve(means.can)
+                units = module.units(ways, means.structs, means.options)
                 programs = {program for unit in units for program in unit.names}
                 if compiled is None or not programs <= compiled.programs.keys():
-                    compiled = compile_units(units)
+                    compiled = means.workshop.compile(units)
                     placed.make_maps(compiled)
                 try:
                     added, attached = _attach(
@@ -200,14 +213,15 @@ class _Refused(Exception):
 def _attach(
     units: list[source.Unit], compiled: Compiled, maps: dict[str, int], types: _Types
 ) -> tuple[dict[str, int], list[int]]:
-    """Load and attach every program.
+    """Load and attach every program, each as soon as it is loaded.
 
     Raises _Refused for the first one the kernel turns down, with nothing left attached.
     """
-    # Returns before entries: an entry without its return would leave a frame behind.
-    every = sorted(
-        (program for unit in units for program in unit.programs), key=lambda p: not p.at_return
-    )
+    every = [program for unit in units for program in unit.programs]
+    whole = {one.name: linker.link(compiled.programs[one.name], compiled.programs) for one in every}
+    # Returns before entries: an entry without its return would leave a frame behind. The longest
+    # first: they take the verifier's time.
+    every.sort(key=lambda one: (not one.at_return, -len(whole[one.name].instructions)))
     jobs = [
         (program, role)
         for program in every
@@ -215,11 +229,17 @@ def _attach(
     ]
     programs: dict[str, int] = {}
     attached: list[int] = []
+
+    def load(job: _Job) -> int:
+        program, role = job
+        return _load_one(program, whole[program.name].relocated(maps, role), types)
+
     try:
-        programs = _load(jobs, compiled, maps, types)
-        for program, role in jobs:
-            with _refusing(program):
-                attached.append(_attach_one(program, programs[_name(program, role)]))
+        with contextlib.closing(_in_order(jobs, load)) as loaded:
+            for (program, role), fd in loaded:
+                programs[_name(program, role)] = fd
+                with _refusing(program):
+                    attached.append(_attach_one(program, fd))
     except _Refused:
         for fd in (*attached, *programs.values()):
             os.close(fd)
@@ -231,47 +251,51 @@ _Job = tuple[source.Program, int]
 """A program to load, and its role."""
 
 
-def _load(
-    jobs: list[_Job], compiled: Compiled, maps: dict[str, int], types: _Types
-) -> dict[str, int]:
-    """Load programs, on all processors: the verifier works without a lock for who has CAP_BPF.
+def _in_order(
+    jobs: list[_Job], load: Callable[[_Job], int]
+) -> Generator[tuple[_Job, int], None, None]:
+    """Load programs on all processors: the verifier works without a lock for who has CAP_BPF.
 
-    Returns their fds by name, in the order of the jobs. Raises _Refused for the first one the
-    kernel turns down, with nothing left loaded.
+    Yields their fds in the order of the jobs. Raises _Refused for the first one the kernel turns
+    down; what was loaded and not yielded is freed.
     """
-    names = {program.name for program, _ in jobs}
-    whole = {name: linker.link(compiled.programs[name], compiled.programs) for name in names}
-    loaded: dict[_Job, int] = {}
-    refused: list[_Refused] = []
-
-    def size(job: _Job) -> int:
-        return len(whole[job[0].name].instructions)
-
-    waiting = sorted(jobs, key=size)  # the longest are taken first
+    waiting = deque(jobs)
+    done: SimpleQueue[tuple[_Job, int | BaseException]] = SimpleQueue()
 
     def work() -> None:
-        while waiting and not refused:
+        while waiting:
             try:
-                program, role = waiting.pop()
+                job = waiting.popleft()
             except IndexError:
                 return  # another thread took the last
-            code = whole[program.name].relocated(maps, role)
             try:
-                with _refusing(program):
-                    loaded[program, role] = _load_one(program, code, types)
-            except _Refused as error:
-                refused.append(error)
+                with _refusing(job[0]):
+                    done.put((job, load(job)))
+            except BaseException as error:
+                done.put((job, error))
 
     threads = [threading.Thread(target=work) for _ in range(os.cpu_count() or 1)]
     for thread in threads:
         thread.start()
-    for thread in threads:
-        thread.join()
-    if refused:
+    loaded: dict[_Job, int] = {}
+    try:
+        for job in jobs:
+            while job not in loaded:
+                which, result = done.get()
+                if isinstance(result, BaseException):
+                    raise result
+                loaded[which] = result
+            yield job, loaded.pop(job)
+    finally:
+        waiting.clear()
+        for thread in threads:
+            thread.join()
+        while not done.empty():
+            which, result = done.get()
+            if isinstance(result, int):
+                loaded[which] = result
         for fd in loaded.values():
             os.close(fd)
-        raise refused[0]
-    return {_name(*job): loaded[job] for job in jobs}
 
 
 @contextlib.contextmanager

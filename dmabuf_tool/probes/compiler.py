@@ -2,29 +2,26 @@
 """From C to BPF instructions, with bcc; the only file that imports it.
 
 bcc is used as a compiler only: its stub of kernel headers is bpf/include, the maps it makes are
-thrown away and their places in the code are remembered by name. Units are compiled side by side,
-each in a process of its own, because LLVM takes most of a start.
+thrown away and their places in the code are remembered by name.
 """
 
 from __future__ import annotations
 
 import contextlib
 import ctypes
-import json
 import os
 import struct
 import sys
-import tempfile
 from collections.abc import Sequence
 from typing import Any, Final
 
 from dmabuf_tool.errors import ToolError
-from dmabuf_tool.kernel import children
+from dmabuf_tool.kernel import parts
 from dmabuf_tool.kernel.libraries import libc
-from dmabuf_tool.probes import linker, objects, patches
+from dmabuf_tool.probes import linker, patches
 from dmabuf_tool.probes.bpf import MapSpec
 from dmabuf_tool.probes.objects import Code, Compiled
-from dmabuf_tool.probes.source import BPF_DIRECTORY, Unit
+from dmabuf_tool.probes.texts import BPF_DIRECTORY
 
 _LD_IMM64: Final = 0x18
 _PSEUDO_MAP_FD: Final = 1
@@ -36,56 +33,7 @@ _ONCE: Final = ("-Xclang", "-disable-llvm-passes", "-g0")
 _TARGETS: Final = {"x86_64": "x86", "aarch64": "arm64"}
 
 
-def compile_units(units: Sequence[Unit]) -> Compiled:
-    """Compile what the cache does not have, all units at once.
-
-    Raises ToolError where bcc is missing or refuses the text.
-    """
-    result = Compiled()
-    fresh = []
-    for unit in units:
-        known = objects.load(objects.key_of(unit.text))
-        if known is not None:
-            result.add(known)
-        else:
-            fresh.append(unit)
-    if fresh:
-        _bcc()  # once, for all that are forked
-    running = [(unit, *_start(unit)) for unit in fresh]
-    # Take every answer before any is judged: no child is left behind.
-    answers = [(unit, _answer(reader, pid)) for unit, reader, pid in running]
-    for unit, answer in answers:
-        if "error" in answer:
-            raise ToolError(answer["error"])
-        compiled = Compiled.from_json(answer)
-        objects.store(objects.key_of(unit.text), compiled)
-        result.add(compiled)
-    return result
-
-
-def _start(unit: Unit) -> tuple[int, int]:
-    """Fork a compiler; returns the pipe its answer comes through, and its pid."""
-    reader, writer = os.pipe2(os.O_CLOEXEC)
-    pid = children.fork()
-    if pid:
-        os.close(writer)
-        return reader, pid
-    try:
-        _hide_kallsyms()
-        try:
-            answer = compile_one(unit.text, unit.names).to_json()
-        except ToolError as error:
-            answer = {"error": str(error)}
-        except Exception:
-            sys.excepthook(*sys.exc_info())
-            raise
-        with open(writer, "w", encoding="ascii") as pipe:
-            json.dump(answer, pipe)
-    finally:
-        os._exit(0)
-
-
-def _hide_kallsyms() -> None:
+def hide_kallsyms() -> None:
     """Give this process a /proc/kallsyms of one line, in a mount namespace of its own.
 
     bcc reads all of it for every text, to see whether the kernel has bpf_probe_read_kernel()
@@ -93,22 +41,9 @@ def _hide_kallsyms() -> None:
     on an emulated machine. Linux 5.5 has it, and we need 5.12. Where this may not be done, bcc
     reads the file.
     """
-    with contextlib.suppress(OSError), tempfile.NamedTemporaryFile() as file:
-        file.write(b"0 T bpf_probe_read_kernel\n")
-        file.flush()
-        private, bind = ctypes.c_ulong(_MS_REC | _MS_PRIVATE), ctypes.c_ulong(_MS_BIND)
-        if not libc().unshare(_CLONE_NEWNS) and not libc().mount(None, b"/", None, private, None):
-            libc().mount(file.name.encode(), b"/proc/kallsyms", None, bind, None)
-
-
-def _answer(reader: int, pid: int) -> dict[str, Any]:
-    with open(reader, encoding="ascii") as pipe:
-        text = pipe.read()
-    os.waitpid(pid, 0)
-    if not text:
-        return {"error": "the compiler died (out of memory?)"}
-    answer: dict[str, Any] = json.loads(text)
-    return answer
+    private, bind = ctypes.c_ulong(_MS_REC | _MS_PRIVATE), ctypes.c_ulong(_MS_BIND)
+    if not libc().unshare(_CLONE_NEWNS) and not libc().mount(None, b"/", None, private, None):
+        libc().mount(bytes(BPF_DIRECTORY / "kallsyms"), b"/proc/kallsyms", None, bind, None)
 
 
 def compile_one(text: str, names: Sequence[str]) -> Compiled:
@@ -117,37 +52,41 @@ def compile_one(text: str, names: Sequence[str]) -> Compiled:
     Raises ToolError.
     """
     os.environ["BCC_KERNEL_SOURCE"] = str(BPF_DIRECTORY / "include")
-    compiler, lib = _bcc()
+    lib = bcc()
     machine = os.uname().machine
     target = _TARGETS.get(machine, machine)
     defines = [f"-DPAGE_SIZE={os.sysconf('SC_PAGE_SIZE')}", f"-D__TARGET_ARCH_{target}"]
-    with tempfile.TemporaryFile() as log, _stderr_to(log.fileno()):
-        try:
-            module = compiler(text=text, cflags=[*defines, "-Wno-all", *_ONCE])
-        except Exception as error:
+    flags = [flag.encode() for flag in (*defines, "-Wno-all", *_ONCE)]
+    with open(os.memfd_create("log"), "rb") as log:
+        with _stderr_to(log.fileno()):
+            module = lib.bpf_module_create_c_from_string(
+                text.encode(), 0, (ctypes.c_char_p * len(flags))(*flags), len(flags), True, None
+            )
+        if not module:
             log.seek(0)
             words = log.read().decode("utf-8", "replace")
-            raise ToolError(f"bcc cannot compile the probes: {_first_error(words) or error}") from (
-                error
-            )
-    specs = _map_specs(lib, module.module)
-    programs = {
-        name: _code(patches.fetch_add(module.dump_func(name.encode())), specs) for name in names
-    }
+            raise ToolError(f"bcc cannot compile the probes: {_first_error(words) or words[:200]}")
+    specs = _map_specs(lib, module)
+    programs = {name: _code(_instructions(lib, module, name), specs) for name in names}
     return Compiled(programs, {spec.name: spec for spec in specs.values()})
 
 
-def _bcc() -> tuple[Any, Any]:
-    """Import bcc: its class BPF, and its library as ctypes has it. Raises ToolError."""
+def _instructions(lib: Any, module: int, name: str) -> bytes:
+    """The instructions of a C function."""
+    start = lib.bpf_function_start(module, name.encode())
+    assert start, f"bcc compiled no {name}"
+    return patches.fetch_add(ctypes.string_at(start, lib.bpf_function_size(module, name.encode())))
+
+
+def bcc() -> Any:
+    """Import bcc's library as ctypes has it, which takes its time. Raises ToolError."""
     try:
-        from bcc import BPF
-        from bcc.libbcc import lib
-    except ImportError as error:
+        return parts.module("bcc", "libbcc").lib
+    except (ImportError, OSError) as error:
         raise ToolError(
             "bcc's Python module is missing: install python3-bpfcc (Debian, Ubuntu) or"
             " python3-bcc (Fedora, openSUSE); 'bcc' on PyPI is an unrelated package"
         ) from error
-    return BPF, lib
 
 
 @contextlib.contextmanager

@@ -19,8 +19,8 @@ from dmabuf_tool.kernel.btf import Btf
 from dmabuf_tool.kernel.bufinfo import Buffer, Bufinfo
 from dmabuf_tool.kernel.libraries import libbpf
 from dmabuf_tool.kernel.text import decode
-from dmabuf_tool.probes import bpf, source
-from dmabuf_tool.probes.compiler import compile_units
+from dmabuf_tool.probes import bpf, source, texts
+from dmabuf_tool.probes.workshop import Workshop
 
 _TRACE_ITER: Final = 28  # BPF_TRACE_ITER, include/uapi/linux/bpf.h
 _TARGET: Final = "bpf_iter_dmabuf"
@@ -125,8 +125,9 @@ def _run() -> bytes:
 def _compile(btf: Btf) -> bytes:
     """Compile bpf/iterator.bpf.c for the structs of this kernel. Raises ToolError."""
     offsets = [f"#define {macro} {_offset(btf, *member)}" for macro, member in _OFFSETS.items()]
-    text = "\n".join([*offsets, source.bpf_file("iterator.bpf.c")])
-    return compile_units([source.Unit(text, ("dump",))]).programs["dump"].instructions
+    text = "\n".join([*offsets, texts.bpf_file("iterator.bpf.c")])
+    with Workshop() as workshop:
+        return workshop.compile([source.Unit(text, ("dump",))]).programs["dump"].instructions
 
 
 def _offset(btf: Btf, name: str, member: str) -> int:

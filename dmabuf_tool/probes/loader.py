@@ -20,6 +20,7 @@ from typing import Any
 from dmabuf_tool.errors import ToolError
 from dmabuf_tool.kernel import children, privileges
 from dmabuf_tool.probes import handover, plan, source
+from dmabuf_tool.probes.workshop import Workshop
 
 
 @dataclass(slots=True)
@@ -66,8 +67,8 @@ class Loaded:
 class Loading:
     """A load under way: `start()` forks, `finish()` waits, so the parent can import meanwhile."""
 
-    def __init__(self, pid: int, channel: socket.socket) -> None:
-        self._pid, self._channel = pid, channel
+    def __init__(self, pid: int, channel: socket.socket, workshop: Workshop) -> None:
+        self._pid, self._channel, self._workshop = pid, channel, workshop
 
     def finish(self, stop: int | None = None) -> Loaded:
         """Wait for the child, or for `stop` to become readable.
@@ -101,13 +102,19 @@ class Loading:
                 os.kill(self._pid, signal.SIGKILL)
             os.waitpid(self._pid, 0)
             self._pid = 0
+            self._workshop.close()
 
 
-def start(options: source.Options, hooks: tuple[plan.Hook, ...] = plan.HOOKS) -> Loading:
-    """Fork the child that compiles and attaches.
+def start(
+    options: source.Options,
+    hooks: tuple[plan.Hook, ...] = plan.HOOKS,
+    workshop: Workshop | None = None,
+) -> Loading:
+    """Fork the child that compiles, in a workshop that may be open already, and attaches.
 
     Raises ToolError without root.
     """
+    workshop = workshop or Workshop()
     privileges.require_root()
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
     sys.stdout.flush()
@@ -115,20 +122,25 @@ def start(options: source.Options, hooks: tuple[plan.Hook, ...] = plan.HOOKS) ->
     pid = children.fork()
     if pid:
         theirs.close()
-        return Loading(pid, ours)
+        return Loading(pid, ours, workshop)
     ours.close()
-    _child(theirs, options, hooks)
+    _child(theirs, options, hooks, workshop)
     raise AssertionError("unreachable")
 
 
-def _child(channel: socket.socket, options: source.Options, hooks: tuple[plan.Hook, ...]) -> None:
+def _child(
+    channel: socket.socket,
+    options: source.Options,
+    hooks: tuple[plan.Hook, ...],
+    workshop: Workshop,
+) -> None:
     """Load, report, and leave without running the parent's exit handlers."""
     # Only here: hashing, BTF and the compiler are megabytes that the tracing parent does without.
     from dmabuf_tool.probes.attacher import attach
 
     fds: list[int] = []
     try:
-        message, fds = attach(options, hooks)
+        message, fds = attach(options, hooks, workshop)
     except ToolError as error:
         message = {"error": str(error)}
     except BaseException:

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import base64
 import contextlib
-import hashlib
 import json
 import os
 import stat
@@ -24,6 +23,7 @@ from typing import Any, Final
 
 from dmabuf_tool import __version__
 from dmabuf_tool.probes.bpf import MapSpec
+from dmabuf_tool.probes.cache import directory
 
 _FORMAT: Final = 3
 _LARGEST: Final = 16 << 20
@@ -101,27 +101,16 @@ class Compiled:
         return cls(programs, {spec.name: spec for spec in specs})
 
 
-def directory() -> Path:
-    """Where compiled programs are kept: $XDG_CACHE_HOME; without it /var/cache for root.
-
-    Another user's directory does no harm: what is not owned by who loads is not read.
-    """
-    base = os.environ.get("XDG_CACHE_HOME", "")
-    if os.path.isabs(base):
-        return Path(base) / "dmabuf-tool"
-    if os.geteuid() == 0:
-        return Path("/var/cache/dmabuf-tool")
-    return Path.home() / ".cache" / "dmabuf-tool"
-
-
 def key_of(text: str) -> str:
     """The name of a text's object in the cache."""
+    import hashlib  # and with it libcrypto, which who compiles can do without
+
     return hashlib.sha256(f"{__version__}\n{text}".encode()).hexdigest()[:32]
 
 
 def load(key: str) -> Compiled | None:
     """An object from the cache; None where there is none that may be trusted."""
-    path = directory() / f"{key}.json"
+    path = Path(directory()) / f"{key}.json"
     try:
         if not _private(os.lstat(path.parent)):
             return None
@@ -137,7 +126,7 @@ def load(key: str) -> Compiled | None:
 
 def store(key: str, compiled: Compiled) -> None:
     """Keep an object; a cache that cannot be written is no error."""
-    place = directory()
+    place = Path(directory())
     with contextlib.suppress(OSError):
         place.mkdir(mode=0o700, parents=True, exist_ok=True)
         if not _private(os.lstat(place)):

@@ -11,12 +11,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from types import MappingProxyType
 from typing import Final
 
 from dmabuf_tool.probes import subprograms
 from dmabuf_tool.probes.plan import Way
+from dmabuf_tool.probes.texts import bpf_file
 
 KPROBES: Final = ("kprobe", "kprobe_multi")
 """Methods whose programs get registers and, at return, no arguments."""
@@ -149,15 +149,6 @@ def _programs_of(number: int, way: Way) -> list[tuple[Program, str]]:
             text = _KPROBE_RETURN.format(name=name, number=number, handler=leave)
             result.append((Program(name, way, True, last), text))
     return result
-
-
-BPF_DIRECTORY: Final = Path(__file__).parents[1] / "bpf"
-"""bpf/ as it travels with the package; bcc needs a real directory for the stub headers."""
-
-
-def bpf_file(name: str) -> str:
-    """The text of a file of bpf/."""
-    return (BPF_DIRECTORY / name).read_text()
 
 
 SUBJECTS: Final[dict[str, tuple[str, ...]]] = {

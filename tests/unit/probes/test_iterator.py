@@ -5,7 +5,7 @@ import struct
 
 import pytest
 
-from dmabuf_tool.probes import iterator, source
+from dmabuf_tool.probes import iterator, texts
 
 
 def record(kind, ino, size, count, first, second=b""):
@@ -29,7 +29,7 @@ def test_records():
 
 
 def test_the_source_has_an_offset_for_each_macro():
-    text = source.bpf_file("iterator.bpf.c")
+    text = texts.bpf_file("iterator.bpf.c")
     used = set(re.findall(r"\b(?:DMA_BUF|ATTACHMENT|DEVICE|FILE|INODE)_[A-Z_]+\b", text))
     assert used == set(iterator._OFFSETS)
 

@@ -11,7 +11,7 @@ import pytest
 
 from dmabuf_tool.errors import ToolError
 from dmabuf_tool.model.contexts import PROVIDERS as NAMES
-from dmabuf_tool.probes import handover, late, modules, plan, source
+from dmabuf_tool.probes import handover, late, modules, plan, texts
 from dmabuf_tool.probes.late import Late
 from dmabuf_tool.probes.loader import Loaded
 from dmabuf_tool.probes.providers import PROVIDERS
@@ -40,7 +40,7 @@ def provider(module):
 def test_each_hook_has_its_handlers():
     for one in PROVIDERS:
         for hook in one.hooks:
-            text = source.bpf_file(f"{hook.subject}.bpf.c")
+            text = texts.bpf_file(f"{hook.subject}.bpf.c")
             assert (f"on_{hook.name}_entry(" in text) == hook.entry, hook
             assert (f"on_{hook.name}_exit(" in text) == hook.exit, hook
             assert hook.functions or hook.raw_tracepoint
@@ -58,21 +58,21 @@ def test_hook_names_are_unique_and_fit():
 
 def test_numbers_of_providers_are_the_models():
     """enum provider in bpf/level2.bpf.h and PROVIDERS in model/contexts.py."""
-    found = re.findall(r"PROVIDER_(\w+) = (\d+)", source.bpf_file("level2.bpf.h"))
+    found = re.findall(r"PROVIDER_(\w+) = (\d+)", texts.bpf_file("level2.bpf.h"))
     assert len(found) == len(NAMES) - 2
     for name, number in found:
         assert NAMES[int(number)].removeprefix("drm_") == name.lower()
 
 
 def test_msm_is_known_by_its_letters():
-    (found,) = re.findall(r"#define NAME_MSM (0x[0-9a-f]+)", source.bpf_file("gpuvm.bpf.c"))
+    (found,) = re.findall(r"#define NAME_MSM (0x[0-9a-f]+)", texts.bpf_file("gpuvm.bpf.c"))
     assert int(found, 16).to_bytes(4, "little") == b"msm\0"
 
 
 def test_no_constants_to_copy_from():
     """bcc does not relocate data: a struct with initialisers other than zero is read from 0."""
     for one in PROVIDERS:
-        text = source.bpf_file(f"{one.hooks[0].subject}.bpf.c")
+        text = texts.bpf_file(f"{one.hooks[0].subject}.bpf.c")
         assert not re.search(r"struct \w+ \w+ = \{ *\.", text), one.module
 
 

@@ -8,7 +8,7 @@ import struct
 
 import pytest
 
-from dmabuf_tool.probes import linker, plan, source, subprograms
+from dmabuf_tool.probes import linker, plan, source, subprograms, texts
 from dmabuf_tool.probes.objects import Code
 
 EXIT = struct.pack("<BBhi", 0x95, 0, 0, 0)
@@ -50,7 +50,7 @@ def targets(whole: Code) -> dict[int, int]:
 def test_each_is_declared_once_where_the_table_says() -> None:
     declared = [
         name
-        for file in sorted(source.BPF_DIRECTORY.glob("*.bpf.*"))
+        for file in sorted(texts.BPF_DIRECTORY.glob("*.bpf.*"))
         for name in DECLARED.findall(file.read_text())
     ]
     assert sorted(declared) == sorted(subprograms.HELD_BY)
