@@ -11,9 +11,10 @@ addresses, call stacks become names.
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final
 
 import numpy as np
@@ -61,7 +62,9 @@ class Session:
         self._log = KernelLog()
         self.naming_problem = ""
         """Why stacks get no names; "" if they do."""
-        self._namer = self._make_namer()
+        self._namer: Namer | None = None
+        with self._naming():
+            self._namer = Namer()
         self._drained: list[_Drained] = []
         self._backlog = 0
         self._draining = threading.Lock()
@@ -159,23 +162,26 @@ class Session:
             misses, self._loaded.twins, lambda number: maps.counters(taken, 1, number)[0]
         )
 
-    def _make_namer(self) -> Namer | None:
-        try:
-            return Namer()
-        except bpf.LoadError as error:
-            self.naming_problem = f"{error}"
-            return None
-
     def _stacks(self, events: Events) -> dict[int, tuple[str, ...]]:
         """The names of stacks seen for the first time, by key."""
         keys = np.unique(events["stack"]).tolist() if len(events) else []
         new = {key for key in keys if key >= 0} - self._named
         self._named |= new
-        if self._namer is None:
-            self.nameless += len(new)
-            return dict.fromkeys(new, ("?",))
-        stacks = self._loaded.maps["stacks"]
-        return {key: self._namer.frames(maps.stack(stacks, key)) for key in new}
+        named: dict[int, tuple[str, ...]] = {}
+        if self._namer is not None:
+            with self._naming():
+                for key in new:
+                    named[key] = self._namer.frames(maps.stack(self._loaded.maps["stacks"], key))
+        self.nameless += len(new) - len(named)
+        return dict.fromkeys(new, ("?",)) | named
+
+    @contextlib.contextmanager
+    def _naming(self) -> Iterator[None]:
+        """Go on without names where the kernel gives none."""
+        try:
+            yield
+        except bpf.LoadError as error:
+            self.naming_problem = f"{error}"
 
     def _normalize(self, raw: NDArray[np.uint64]) -> NDArray[Any]:
         """struct scatterlist as SEGMENT, shape (m,), without pointers."""

@@ -75,10 +75,10 @@ class Workshop:
         return result
 
     def _ask(self, units: Sequence[Unit]) -> list[dict[str, Any]]:
-        import json
-
         if not units:
             return []
+        import json
+
         self.open()
         line = json.dumps([[unit.text, unit.names] for unit in units])
         try:

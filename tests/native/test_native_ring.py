@@ -13,7 +13,7 @@ import pytest
 from dmabuf_tool.probes import maps
 from dmabuf_tool.probes.ring import RECORD, EventRing
 from dmabuf_tool.probes.session import Session
-from dmabuf_tool.schema import Kind, Losses, view
+from dmabuf_tool.schema import EVENT, Kind, Losses, view
 
 SIZE = 1 << 16
 
@@ -126,3 +126,23 @@ def test_threads_on_all_processors(until):
         assert (np.diff(mine) >= 0).all()
     ring.close()
     loaded.close()
+
+
+@pytest.mark.parametrize("fails", ["make", "run"])
+def test_a_kernel_that_names_no_stacks(loaded, monkeypatch, fails):
+    """The trace goes on, and says how many have no names, and why."""
+    if fails == "make":
+        monkeypatch.setattr("dmabuf_tool.probes.namer._ONLY_READ", 0)  # no constant: refused
+    session = Session(loaded, native.options(SIZE))
+    if fails == "run":
+        session._namer.close()
+        session._namer._program._program = loaded.maps["events"]  # no program
+    monkeypatch.setattr("dmabuf_tool.probes.maps.stack", lambda *_: [1, 2, 3])
+    loaded.maps.setdefault("stacks", os.open(os.devnull, os.O_RDONLY))
+    events = np.zeros(3, EVENT)
+    events["stack"] = [-1, 5, 7]
+    assert session._stacks(events) == {5: ("?",), 7: ("?",)}
+    assert session.nameless == 2
+    assert session.naming_problem.startswith("cannot ")
+    session._namer = None
+    session.close()
