@@ -5,18 +5,31 @@ import sys
 
 
 def main() -> None:
-    """Run the command line and exit with its status.
-
-    Where a trace will have to compile, the compiler is brought in by another process while this one
-    imports all the rest.
-    """
+    """Run the command line and exit with its status."""
     if sys.argv[1:2] == ["trace"]:
-        from dmabuf_tool.probes import workshop
+        _trace()
+    else:
+        _any()
 
-        workshop.open_early()
+
+def _any() -> None:
     from dmabuf_tool.cli import main as cli
 
     cli.main()
+
+
+def _trace() -> None:
+    """Where a trace will have to compile, another process brings in the compiler while this one
+    imports all the rest."""
+    from dmabuf_tool.kernel import children
+    from dmabuf_tool.probes import workshop
+
+    children.hold_stops()  # until live.py can say that it was stopped
+    workshop.open_early()
+    try:
+        _any()
+    finally:
+        workshop.early.close()
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ from types import FrameType
 from typing import TYPE_CHECKING, Final
 
 from dmabuf_tool.errors import ToolError
-from dmabuf_tool.kernel import presence
+from dmabuf_tool.kernel import children, presence
 from dmabuf_tool.probes import loader, source, workshop
 
 if TYPE_CHECKING:
@@ -139,6 +139,7 @@ class StopSignals:
         self.asked = False
         self.count = 0
         self.last = signal.SIGINT
+        children.take_stops()
         return self
 
     def __exit__(self, *_: object) -> None:

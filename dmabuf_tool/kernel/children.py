@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Forked children: what stops the tool is its own to answer, and no child outlives it."""
+"""What stops the tool is its own to answer, when it can; and no forked child outlives it."""
 
 from __future__ import annotations
 
@@ -28,6 +28,16 @@ def fork() -> int:
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
     return pid
+
+
+def hold_stops() -> None:
+    """Have what stops the tool wait, until it can be answered: take_stops()."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, _STOPPING)
+
+
+def take_stops() -> None:
+    """Let come what was held."""
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, _STOPPING)
 
 
 def depend_on(parent: int) -> None:
