@@ -21,10 +21,13 @@ def _any() -> None:
 def _trace() -> None:
     """Where a trace will have to compile, another process brings in the compiler while this one
     imports all the rest."""
-    from dmabuf_tool.kernel import children
-    from dmabuf_tool.probes import workshop
+    try:
+        from dmabuf_tool.kernel import children
+        from dmabuf_tool.probes import workshop
 
-    children.hold_stops()  # until live.py can say that it was stopped
+        children.hold_stops()  # until live.py can say so
+    except KeyboardInterrupt:
+        sys.exit("dmabuf-tool: stopped before tracing began; nothing was recorded")
     workshop.open_early()
     try:
         _any()
