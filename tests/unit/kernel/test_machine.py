@@ -1,12 +1,14 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 import gzip
 import os
+import subprocess
+import sys
 import time
 
 from tree import write
 
 from dmabuf_tool.kernel import config
-from dmabuf_tool.kernel.machine import clocks, machine
+from dmabuf_tool.kernel.machine import clocks, machine, process_start_ns
 
 
 def test_machine():
@@ -37,6 +39,21 @@ CONFIG_KPROBE_EVENTS=y
 CONFIG_DMABUF_HEAPS=m
 CONFIG_LSM="landlock,lockdown"
 """
+
+
+def test_when_a_process_began():
+    """The name of a process may hold what looks like the end of it."""
+    code = (
+        "import ctypes, time; ctypes.CDLL(None).prctl(15, b') R 1 (', 0, 0, 0); time.sleep(0.3);"
+        "from dmabuf_tool.kernel.machine import process_start_ns; print(process_start_ns())"
+    )
+    tick = 1_000_000_000 // os.sysconf("SC_CLK_TCK")
+    before = time.monotonic_ns()
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE) as process:
+        after = time.monotonic_ns()
+        began = int(process.communicate()[0])
+    assert before - 2 * tick <= began <= after
+    assert process_start_ns() < before
 
 
 def test_config():
