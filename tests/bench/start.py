@@ -15,6 +15,10 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE.parent / "native"), str(HERE.parents[1])]
 
+from dmabuf_tool.probes import workshop  # noqa: E402
+
+workshop.open_early()  # as the command does
+
 from dmabuf_tool import live  # noqa: E402, F401 (what `trace` imports before it forks)
 
 import native  # noqa: E402 isort: skip
@@ -24,7 +28,7 @@ from dmabuf_tool.probes import loader  # noqa: E402 isort: skip
 
 def main(load: list[str]) -> None:
     """As live.run() does it."""
-    loading = loader.start(native.options(1 << 20), (native.HOOK,))
+    loading = loader.start(native.options(1 << 20), (native.HOOK,), workshop.early)
     from dmabuf_tool.probes.session import Session
     from dmabuf_tool.rules.engine import Engine
     from dmabuf_tool.tracer import Tracer  # noqa: F401
