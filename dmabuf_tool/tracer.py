@@ -95,7 +95,6 @@ class Tracer:
         # All is open, all children are there; the thread that drains inherits what is left.
         privileges.drop()
         self._session.start()
-        self._entries: list[dict[str, Any]] = []
         self._traced: set[int] = set()
         self._command: subprocess.Popen[bytes] | None = None
 
@@ -219,16 +218,14 @@ class Tracer:
 
     def _tick(self, *, last: bool = False) -> None:
         """Take what was seen beside the events, after all events that came before it."""
-        self._look_for_modules()
+        entries = self._look_for_modules()
         self._surroundings.look()
         now_ns = time.monotonic_ns()
         self._take(self._session.finish() if last else self._session.read())
-        self._entries += self._surroundings.read(self._traced, last=last)
-        for entry in self._entries:
+        for entry in (*entries, *self._surroundings.read(self._traced, last=last)):
             self._record(lambda writer, entry=entry: writer.write_inventory(entry))  # type: ignore[misc]
             if self._audience:
                 self._audience.entry(entry)
-        self._entries = []
         if self._audience:
             self._audience.advance(now_ns)
         self._record(CaptureWriter.tick)
@@ -236,15 +233,14 @@ class Tracer:
             self._audience.tick(self._events, self._notes)
         heap.give_back()
 
-    def _look_for_modules(self) -> None:
+    def _look_for_modules(self) -> list[dict[str, Any]]:
         """Providers of level 2 whose modules came; the capture keeps what was attached when."""
         lines, entry = self._late.look()
-        if entry:
-            self._entries.append(entry)
         self._notes += lines
         if not self._request.quiet:
             for line in lines:
                 say(line)
+        return [entry] if entry else []
 
     def _record(self, write: Callable[[CaptureWriter], None]) -> None:
         """Write to the capture, if there is one; a full disk ends it, not the trace."""
