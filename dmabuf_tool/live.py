@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from dmabuf_tool.errors import ToolError
 from dmabuf_tool.kernel import children, presence
@@ -23,8 +23,6 @@ from dmabuf_tool.probes import loader, source, workshop
 
 if TYPE_CHECKING:
     from dmabuf_tool.rules.engine import Engine
-
-_STOP_SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 @dataclass(slots=True)
@@ -135,7 +133,7 @@ class StopSignals:
     def __enter__(self) -> StopSignals:
         self._reader, self._writer = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         self._old_fd = signal.set_wakeup_fd(self._writer, warn_on_full_buffer=False)
-        self._old = {number: signal.signal(number, self._handle) for number in _STOP_SIGNALS}
+        self._old = {number: signal.signal(number, self._handle) for number in children.STOPPING}
         self.asked = False
         self.count = 0
         self.last = signal.SIGINT

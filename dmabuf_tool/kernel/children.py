@@ -10,7 +10,8 @@ from typing import Final
 from dmabuf_tool.kernel.libraries import libc
 
 _PR_SET_PDEATHSIG: Final = 1
-_STOPPING: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+STOPPING: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+"""Signals that end a trace."""
 
 
 def fork() -> int:
@@ -20,7 +21,7 @@ def fork() -> int:
     handler there, or have Python complain ("Signal 2 ignored due to race condition").
     """
     parent = os.getpid()
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, _STOPPING)
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, STOPPING)
     try:
         pid = os.fork()
         if not pid:
@@ -32,18 +33,18 @@ def fork() -> int:
 
 def hold_stops() -> None:
     """Have what stops the tool wait, until it can be answered: take_stops()."""
-    signal.pthread_sigmask(signal.SIG_BLOCK, _STOPPING)
+    signal.pthread_sigmask(signal.SIG_BLOCK, STOPPING)
 
 
 def take_stops() -> None:
     """Let come what was held."""
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, _STOPPING)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPPING)
 
 
 def depend_on(parent: int) -> None:
     """Make this process such a child."""
     signal.set_wakeup_fd(-1)
-    for number in _STOPPING:
+    for number in STOPPING:
         signal.signal(number, signal.SIG_IGN)
     libc().prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
     if os.getppid() != parent:  # it died before the prctl

@@ -49,8 +49,7 @@ def process_start_ns() -> int:
     clock ticks of CLOCK_BOOTTIME (proc(5))."""
     fields = Path("/proc/self/stat").read_text(errors="replace").rpartition(")")[2].split()
     ticks_ns = int(fields[19]) * 1_000_000_000 // os.sysconf("SC_CLK_TCK")
-    age_ns = time.clock_gettime_ns(time.CLOCK_BOOTTIME) - ticks_ns
-    return time.monotonic_ns() - age_ns
+    return ticks_ns - clocks().boottime_ns
 
 
 def machine(root: Path = Path("/")) -> Machine:
