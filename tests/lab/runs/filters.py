@@ -26,18 +26,17 @@ def filters() -> Result:
         "device": ("-D", DEVICE, "--stacks"),
         "exporter": ("-x", "dmabuf_l*"),
     }
+    # They start, and end, one after the other: at once, each only waits for the others' locks.
     tracers = {
-        name: Tracer(f"filter-{name}", *arguments, "-f", "-o", str(SHARE / f"filter-{name}.dmabuf"))
+        name: Tracer(
+            f"filter-{name}", *arguments, "-f", "-o", str(SHARE / f"filter-{name}.dmabuf")
+        ).ready()
         for name, arguments in asked.items()
     }
-    for tracer in tracers.values():
-        tracer.ready()
     log = str(SHARE / "filters.log")
     random = run(workload("random_ops.py", "--operations", "300", "--seed", "7", "--log", log))
     chosen.communicate(b"go\n", TIMEOUT)
-    for tracer in tracers.values():
-        tracer.interrupt()
-    results = {name: tracer.end() for name, tracer in tracers.items()}
+    results = {name: tracer.interrupt().end() for name, tracer in tracers.items()}
     return {
         "pid": chosen.pid,
         "workloads": [random["status"], chosen.returncode],
