@@ -23,7 +23,8 @@ _TEXT_SIZE: Final = 8192
 
 _ARRAY: Final = 2  # BPF_MAP_TYPE_ARRAY
 _ONLY_READ: Final = 1 << 7  # BPF_F_RDONLY_PROG
-_OWN_FRAMES: Final = ("bpf_prog_", "bpf_trampoline_", "bpf_get_stackid", "__bpf_prog_")
+OWN_FRAMES: Final = ("bpf_prog_", "bpf_trampoline_", "bpf_get_stackid", "__bpf_prog_")
+"""How functions begin that are between the traced call and the program: no part of a stack."""
 
 # name+0x1f/0x50 [module], __sprint_symbol() in kernel/kallsyms.c; a bare number if there is none.
 _NAMED: Final = re.compile(
@@ -54,7 +55,7 @@ class Namer:
         named: list[str] = []
         for first in range(0, len(addresses), ARGUMENTS):
             named += self._names(addresses[first : first + ARGUMENTS])
-        return tuple(frame for frame in named if not frame.startswith(_OWN_FRAMES))
+        return tuple(frame for frame in named if not frame.startswith(OWN_FRAMES))
 
     def _names(self, addresses: Sequence[int]) -> Iterator[str]:
         self._program.run(*addresses, *[0] * (ARGUMENTS - len(addresses)))
