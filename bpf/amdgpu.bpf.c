@@ -21,7 +21,7 @@ static inline struct drm_gem_object *amdgpu_object(struct amdgpu_bo_va *bo_va)
 	struct amdgpu_bo *bo = READ(bo_va, base_bo);
 
 	/* A partially resident range has none. */
-	return bo ? (void *)((u64)&bo->tbo + (u64)&((struct ttm_buffer_object *)0)->base) : NULL;
+	return bo ? (void *)(INSIDE(bo, tbo) + OFFSET(struct ttm_buffer_object, base)) : NULL;
 }
 
 static inline void amdgpu_mapped(struct call *c)
@@ -79,7 +79,7 @@ static inline void amdgpu_unmap_listed(struct amdgpu_bo_va *bo_va, u64 head, u64
 		KEEP_LOOP(i);
 		if (!at || at == head)
 			return;
-		mapping = (void *)(at - (u64)&((struct amdgpu_bo_va_mapping *)0)->list);
+		mapping = (void *)(at - OFFSET(struct amdgpu_bo_va_mapping, list));
 		start = READ(mapping, start);
 		last = READ(mapping, last);
 		if (address == ~0ull || start == address >> AMDGPU_PAGE_SHIFT)
@@ -94,8 +94,8 @@ static inline int on_amdgpu_unmap_entry(struct call *c)
 {
 	struct amdgpu_bo_va *bo_va = (void *)c->arg[1];
 
-	amdgpu_unmap_listed(bo_va, (u64)&bo_va->valids, c->arg[2]);
-	amdgpu_unmap_listed(bo_va, (u64)&bo_va->invalids, c->arg[2]);
+	amdgpu_unmap_listed(bo_va, (u64)INSIDE(bo_va, valids), c->arg[2]);
+	amdgpu_unmap_listed(bo_va, (u64)INSIDE(bo_va, invalids), c->arg[2]);
 	return 0;
 }
 
@@ -104,8 +104,8 @@ static inline int on_amdgpu_bo_del_entry(struct call *c)
 {
 	struct amdgpu_bo_va *bo_va = (void *)c->arg[1];
 
-	amdgpu_unmap_listed(bo_va, (u64)&bo_va->valids, ~0ull);
-	amdgpu_unmap_listed(bo_va, (u64)&bo_va->invalids, ~0ull);
+	amdgpu_unmap_listed(bo_va, (u64)INSIDE(bo_va, valids), ~0ull);
+	amdgpu_unmap_listed(bo_va, (u64)INSIDE(bo_va, invalids), ~0ull);
 	return 0;
 }
 

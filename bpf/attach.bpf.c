@@ -72,12 +72,11 @@ static inline void send_attach(struct call *c, struct frame *frame)
 	describe_buffer(e, d);
 	submit(e);
 
-#ifdef HAVE_DMA_BUF_ATTACHMENT_SGT
 	/*
 	 * Up to 6.14 a dynamic exporter with a static importer, or the reverse, is mapped here,
 	 * inside attach; no map call follows before the importer's own, which gets this table.
 	 */
-	if (!IS_ERR(at)) {
+	if (HAVE(dma_buf_attachment, sgt) && !IS_ERR(at)) {
 		struct sg_table *table = LOAD(at, sgt);
 		struct table_facts facts = { .flags = EF_IN_ATTACH };
 
@@ -98,7 +97,6 @@ static inline void send_attach(struct call *c, struct frame *frame)
 		fill_table(e, &facts);
 		submit(e);
 	}
-#endif
 }
 
 static inline int on_attach_exit(struct call *c)
@@ -117,7 +115,7 @@ static inline int on_attach_exit(struct call *c)
 static inline int on_detach_entry(struct call *c)
 {
 	struct dma_buf *d = (void *)c->arg[0];
-	u64 key = c->arg[1];
+	u64 key = c->arg[1], table;
 	struct dma_buf_attachment *at = (void *)key;
 	bool told = false;
 	struct frame *frame = push_frame(c, FRAME_DETACH, key, &told);
@@ -139,13 +137,11 @@ static inline int on_detach_entry(struct call *c)
 		}
 		if (!a || a->preexisting)
 			e->flags |= EF_PREEXISTING;
-#ifdef HAVE_DMA_BUF_ATTACHMENT_SGT
-		u64 table = (u64)READ(at, sgt);
+		table = HAVE(dma_buf_attachment, sgt) ? (u64)READ(at, sgt) : 0;
 		if (table) {
 			e->flags |= EF_IN_ATTACH;	/* the cached table is unmapped in here */
 			drop_mapping(table);
 		}
-#endif
 		submit(e);
 	}
 	if (frame)

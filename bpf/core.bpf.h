@@ -26,10 +26,7 @@ enum role { ALONE, FIRST, SECOND };
 
 static inline u32 role(void)
 {
-	u64 role;
-
-	asm volatile("%0 = 0x7af2" : "=r"(role));
-	return role;
+	return FACT(role);
 }
 
 /*
@@ -57,33 +54,6 @@ static inline u32 role(void)
 #define MAX_ERRNO 4095
 #define IS_ERR(p) ((u64)(p) >= (u64)-MAX_ERRNO)
 
-/* Read one member of a kernel struct (struct definitions: generated from BTF). */
-#define READ(ptr, member) ({						\
-	typeof((ptr)->member) _value = 0;				\
-	bpf_probe_read_kernel(&_value, sizeof(_value), &(ptr)->member);	\
-	_value; })
-
-/*
- * The same of a pointer that the verifier knows the type of, as all are that lead away from an
- * argument of an fentry program: one instruction, where READ takes ninety. Faults give zero, too.
- */
-#define LOAD_TYPED(type, ptr, offset) ({				\
-	u64 _raw;							\
-	if (sizeof(type) == 8)						\
-		asm("%0 = *(u64 *)(%1 + %2)" : "=r"(_raw) : "r"(ptr), "i"(offset));	\
-	else if (sizeof(type) == 4)					\
-		asm("%0 = *(u32 *)(%1 + %2)" : "=r"(_raw) : "r"(ptr), "i"(offset));	\
-	else								\
-		asm("%0 = *(u8 *)(%1 + %2)" : "=r"(_raw) : "r"(ptr), "i"(offset));	\
-	(type)_raw; })
-
-#ifdef TYPED_ARGUMENTS
-#define LOAD(ptr, member)						\
-	LOAD_TYPED(typeof((ptr)->member), ptr, __builtin_offsetof(typeof(*(ptr)), member))
-#else
-#define LOAD(ptr, member) READ(ptr, member)
-#endif
-
 /* A pointer as a number: the verifier lets nobody calculate with pointers. */
 static inline u64 number(u64 pointer)
 {
@@ -98,8 +68,9 @@ static inline u64 number(u64 pointer)
 #define KEEP_LOOP(i) asm volatile("" : "+r"(i))
 #define KEEP_ONE(variable) KEEP_LOOP(variable)
 
-BPF_RINGBUF_OUTPUT(events, EVENT_RING_PAGES);
-BPF_RINGBUF_OUTPUT(chunks, CHUNK_RING_PAGES);
+/* As large as the loader makes them. */
+BPF_RINGBUF_OUTPUT(events, 1);
+BPF_RINGBUF_OUTPUT(chunks, 1);
 
 struct counters {
 	u64 n[ST_COUNT];
@@ -297,12 +268,8 @@ static inline int kernel_stack(struct call *c)
 	return id == -17 ? stacks.get_stackid(c->ctx, 1) : id;
 }
 
-#ifndef STACKS_EVERYWHERE
-#define STACKS_EVERYWHERE 0
-#endif
-
 static inline void every_stack(struct event *e, struct call *c)
 {
-	if (STACKS_EVERYWHERE)
+	if (FACT(STACKS_EVERYWHERE))
 		e->stack = kernel_stack(c);
 }

@@ -20,7 +20,7 @@ static inline int on_etnaviv_map_exit(struct call *c)
 {
 	struct etnaviv_gem_object *bo = (void *)c->arg[1];
 	struct etnaviv_vram_mapping *mapping = (void *)c->arg[3];
-	struct drm_gem_object *obj = (void *)&bo->base;
+	struct drm_gem_object *obj = (void *)INSIDE(bo, base);
 	struct about a = old_vm();
 
 	of_etnaviv(&a, (void *)c->arg[0]);
@@ -31,7 +31,7 @@ static inline int on_etnaviv_map_exit(struct call *c)
 static inline void etnaviv_unmapped(u64 context, struct etnaviv_vram_mapping *mapping)
 {
 	struct etnaviv_gem_object *bo = READ(mapping, object);
-	struct drm_gem_object *obj = (void *)&bo->base;
+	struct drm_gem_object *obj = (void *)INSIDE(bo, base);
 
 	/* Without a context it was reaped before. */
 	if (bo && context && READ(mapping, context))

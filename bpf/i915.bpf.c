@@ -7,33 +7,24 @@
 
 static inline bool of_i915(struct about *a, struct i915_address_space *vm)
 {
-	u8 byte = 0;
-
-	bpf_probe_read_kernel(&byte, 1, (u8 *)vm + I915_ADDRESS_SPACE_IS_GGTT_BYTE);
-	if (byte & I915_ADDRESS_SPACE_IS_GGTT_MASK)
+	if (READ_BIT(i915_address_space, vm, is_ggtt))
 		return false;
 	a->vm = (u64)vm;
 	a->dev = READ(vm, dma);
 	a->provider = PROVIDER_I915;
-#if defined(HAVE_I915_ADDRESS_SPACE_FPRIV) && defined(HAVE_DRM_FILE_CLIENT_ID)
-	{
+	if (HAVE(i915_address_space, fpriv) && HAVE(drm_file, client_id)) {
 		struct drm_i915_file_private *fpriv = READ(vm, fpriv);
 		struct drm_file *file = fpriv ? READ(fpriv, file) : NULL;
 
 		if (file)
 			a->client = READ(file, client_id);
 	}
-#endif
 	return true;
 }
 
 static inline u64 i915_address(struct i915_vma *vma)
 {
-#ifdef HAVE_I915_VMA_GUARD
-	return READ(vma, node_start) + READ(vma, guard);
-#else
-	return READ(vma, node_start);
-#endif
+	return READ(vma, node_start) + (HAVE(i915_vma, guard) ? READ(vma, guard) : 0);
 }
 
 static inline int on_i915_bind_entry(struct call *c)
@@ -43,7 +34,7 @@ static inline int on_i915_bind_entry(struct call *c)
 	struct drm_i915_gem_object *obj = READ(vma, obj);
 
 	if (obj && of_i915(&a, READ(vma, vm)))
-		range_mapped(&a, (void *)&obj->base, i915_address(vma), READ(vma, size), 0, 0);
+		range_mapped(&a, (void *)INSIDE(obj, base), i915_address(vma), READ(vma, size), 0, 0);
 	return 0;
 }
 
@@ -53,7 +44,7 @@ static inline int on_i915_unbind_entry(struct call *c)
 	struct drm_i915_gem_object *obj = READ(vma, obj);
 
 	if (obj)
-		range_unmapped((u64)READ(vma, vm), PROVIDER_I915, (void *)&obj->base,
+		range_unmapped((u64)READ(vma, vm), PROVIDER_I915, (void *)INSIDE(obj, base),
 			       i915_address(vma), READ(vma, size));
 	return 0;
 }

@@ -19,13 +19,13 @@ static inline void of_lima(struct about *a, struct lima_vm *vm)
 
 static inline struct drm_gem_object *lima_object(struct lima_bo *bo)
 {
-	return (void *)((u64)&bo->base + (u64)&((struct drm_gem_shmem_object *)0)->base);
+	return (void *)(INSIDE(bo, base) + OFFSET(struct drm_gem_shmem_object, base));
 }
 
 /* An object's place in a VM. */
 static inline struct lima_bo_va *lima_find(struct lima_bo *bo, u64 vm)
 {
-	u64 head = (u64)&bo->va, at = READ(bo, va);
+	u64 head = (u64)INSIDE(bo, va), at = READ(bo, va);
 	int i;
 
 	for (i = 0; i < LIMA_VMS; i++) {
@@ -34,7 +34,7 @@ static inline struct lima_bo_va *lima_find(struct lima_bo *bo, u64 vm)
 		KEEP_LOOP(i);
 		if (!at || at == head)
 			return NULL;
-		bo_va = (void *)(at - (u64)&((struct lima_bo_va *)0)->list);
+		bo_va = (void *)(at - OFFSET(struct lima_bo_va, list));
 		if ((u64)READ(bo_va, vm) == vm)
 			return bo_va;
 		at = READ(bo_va, list);
@@ -85,6 +85,6 @@ static inline int on_lima_create_exit(struct call *c)
 /* (&vm->refcount) */
 static inline int on_lima_release_entry(struct call *c)
 {
-	end_vm(c->arg[0] - (u64)&((struct lima_vm *)0)->refcount, PROVIDER_LIMA);
+	end_vm(c->arg[0] - OFFSET(struct lima_vm, refcount), PROVIDER_LIMA);
 	return 0;
 }

@@ -200,7 +200,7 @@ static inline int on_unmap_entry(struct call *c)
 		facts.mapping = m->id;
 	e = begin_here(EV_UNMAP);
 	if (e) {
-		if (STACKS_EVERYWHERE || (a && !a->unmapped))
+		if (FACT(STACKS_EVERYWHERE) || (a && !a->unmapped))
 			e->stack = kernel_stack(c);
 		if (a) {
 			a->unmapped = 1;

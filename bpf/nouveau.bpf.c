@@ -47,7 +47,7 @@ static inline int on_nouveau_new_entry(struct call *c)
 	u32 tid = bpf_get_current_pid_tgid();
 	struct nouveau_making making = {};
 
-	making.obj = (u64)&nvbo->bo + (u64)&((struct ttm_buffer_object *)0)->base;
+	making.obj = (u64)INSIDE(nvbo, bo) + OFFSET(struct ttm_buffer_object, base);
 	nouveau_threads.update(&tid, &making);
 	return 0;
 }
@@ -132,7 +132,7 @@ static inline int on_nouveau_vmm_init_exit(struct call *c)
 	if ((s32)c->ret)
 		return 0;
 	of_nouveau(&a, (void *)c->arg[2]);
-	name_vm(vm_id(&a), (void *)&cli->name);
+	name_vm(vm_id(&a), (void *)INSIDE(cli, name));
 	return 0;
 }
 

@@ -92,6 +92,8 @@ static inline void drop_attachment(u64 key)
 	attachments.delete(&key);
 }
 
+#define IOMMU_DOMAIN_DMA_API 2	/* __IOMMU_DOMAIN_DMA_API, include/linux/iommu.h */
+
 static inline struct iommu_domain *domain_of(struct device *dev)
 {
 	struct iommu_group *group = READ(dev, iommu_group);
@@ -152,17 +154,13 @@ static inline u32 domain_id(struct iommu_domain *domain, u32 group)
 
 static inline int is_coherent(struct device *dev)
 {
-#if defined(DEVICE_DMA_COHERENT_MASK)
-	/* A bit field on architectures that can be non-coherent, up to 7.1. */
-	u8 byte = 0;
-
-	bpf_probe_read_kernel(&byte, 1, (u8 *)dev + DEVICE_DMA_COHERENT_BYTE);
-	return !!(byte & DEVICE_DMA_COHERENT_MASK);
-#elif defined(DEV_FLAG_DMA_COHERENT) && !defined(__TARGET_ARCH_x86)
-	/* From 7.2 a bit of device.flags[]. */
-	return !!(READ(dev, flags) & (1UL << DEV_FLAG_DMA_COHERENT));
+#ifdef __TARGET_ARCH_x86
+	return 1;	/* no such flag: always coherent */
 #else
-	return 1;	/* x86 has no such flag: always coherent */
+	/* From 7.2 a bit of device.flags[]; a bit field before. */
+	if (FACT(DEV_FLAG_DMA_COHERENT))
+		return !!(READ(dev, flags) & FACT(DEV_FLAG_DMA_COHERENT));
+	return READ_BIT(device, dev, dma_coherent);
 #endif
 }
 

@@ -21,7 +21,7 @@ static inline struct drm_gem_object *panfrost_object(struct panfrost_gem_mapping
 {
 	struct panfrost_gem_object *obj = READ(mapping, obj);
 
-	return obj ? (void *)((u64)&obj->base + (u64)&((struct drm_gem_shmem_object *)0)->base)
+	return obj ? (void *)(INSIDE(obj, base) + OFFSET(struct drm_gem_shmem_object, base))
 		   : NULL;
 }
 

@@ -70,6 +70,8 @@ static inline void drop_mapping(u64 table)
 	fetch_add(&place->claims, -1);
 }
 
+#define SG_BYTES 32	/* of a struct scatterlist, on all that we know (layout.py looks) */
+
 struct chunk {
 	struct chunk_header header;
 	u8 entries[CHUNK_BYTES];
@@ -91,13 +93,13 @@ struct table_facts {
 #define SMALL_TABLE 4
 struct small_chunk {
 	struct chunk_header header;
-	u8 entries[SMALL_TABLE * sizeof(struct scatterlist)];
+	u8 entries[SMALL_TABLE * SG_BYTES];
 };
 
 static inline void send_small_table(struct table_facts *facts, struct scatterlist *sgl, u64 total)
 {
 	struct small_chunk *chunk = chunks.ringbuf_reserve(sizeof(*chunk));
-	u64 bytes = total * sizeof(struct scatterlist);
+	u64 bytes = total * SG_BYTES;
 
 	asm volatile("" : "+r"(bytes));
 	if (chunk) {
@@ -121,7 +123,9 @@ static inline void send_small_table(struct table_facts *facts, struct scatterlis
 static inline void send_table(struct table_facts *facts, struct scatterlist *sgl, int slot)
 {
 	u64 total = facts->nents > facts->orig_nents ? facts->nents : facts->orig_nents;
+	u64 most = FACT(MAX_SEGMENTS), turns = FACT(MAX_CHUNKS);
 	volatile struct chunk *chunk;
+	struct scatterlist *last;
 	u64 i, n, bytes, left, link;
 	bool more;
 
@@ -130,7 +134,7 @@ static inline void send_table(struct table_facts *facts, struct scatterlist *sgl
 			send_small_table(facts, sgl, total);
 		return;
 	}
-	if (total > MAX_SEGMENTS)
+	if (total > most)
 		facts->flags |= EF_CUT;
 	if (role() == SECOND)
 		slot += SLOT_TWINS;
@@ -140,13 +144,13 @@ static inline void send_table(struct table_facts *facts, struct scatterlist *sgl
 	chunk->header.mapping = facts->mapping;
 	chunk->header.total = total;
 	chunk->header.first = 0;
-	chunk->left = total > MAX_SEGMENTS ? MAX_SEGMENTS : total;
-	for (i = 0; i < MAX_CHUNKS; i++) {
+	chunk->left = total > most ? most : total;
+	for (i = 0; i < turns; i++) {
 		left = chunk->left;
 		/* A full block's last slot is the link to the next block. */
 		more = left > SG_BLOCK;
 		n = more ? SG_BLOCK - 1 : left;
-		bytes = n * sizeof(struct scatterlist);
+		bytes = n * SG_BYTES;
 		/* Added to, not or-ed: of a sum the verifier knows the bound. */
 		asm volatile("" : "+r"(bytes));
 		if (bpf_probe_read_kernel((void *)chunk->entries, bytes, sgl))
@@ -159,7 +163,8 @@ static inline void send_table(struct table_facts *facts, struct scatterlist *sgl
 		chunk->left = left - n;
 		if (!more)
 			break;
-		link = READ(sgl + (SG_BLOCK - 1), page_link);
+		last = (void *)sgl + (SG_BLOCK - 1) * SG_BYTES;
+		link = READ(last, page_link);
 		if (!(link & SG_CHAIN))
 			break;
 		sgl = (void *)(link & ~3UL);
@@ -184,11 +189,8 @@ static inline void read_table(struct table_facts *facts, struct sg_table *table)
 
 static inline bool is_cached(struct dma_buf_attachment *at, struct sg_table *table)
 {
-#ifdef HAVE_DMA_BUF_ATTACHMENT_SGT	/* up to 6.14 */
-	return LOAD(at, sgt) == table;
-#else
-	return false;
-#endif
+	/* Up to 6.14. */
+	return HAVE(dma_buf_attachment, sgt) && LOAD(at, sgt) == table;
 }
 
 static inline void fill_table(struct event *e, struct table_facts *facts)

@@ -8,7 +8,7 @@
 
 static inline struct drm_gem_object *v3d_object(struct v3d_bo *bo)
 {
-	return (void *)((u64)&bo->base + (u64)&((struct drm_gem_shmem_object *)0)->base);
+	return (void *)(INSIDE(bo, base) + OFFSET(struct drm_gem_shmem_object, base));
 }
 
 static inline int on_v3d_map_exit(struct call *c)

@@ -14,7 +14,7 @@ static inline int on_xe_vm_lookup_exit(struct call *c)
 	if (!vm || IS_ERR(vm))
 		return 0;
 	drm = READ(vm, gpuvm_drm);
-	a.vm = (u64)&vm->gpuvm;
+	a.vm = (u64)INSIDE(vm, gpuvm);
 	a.dev = drm ? READ(drm, dev) : NULL;
 	a.provider = PROVIDER_GPUVM;
 	a.client = READ(vm, usm_asid);

@@ -78,7 +78,6 @@ def run(request: Request, make_engine: Callable[[], Engine]) -> int:
         chunk_ring=request.buffer_bytes,
         max_segments=request.max_segments,
         stacks=request.stacks,
-        page_size=os.sysconf("SC_PAGE_SIZE"),
     )
     with StopSignals() as stop:
         loading = loader.start(options, workshop=workshop.early)

@@ -13,13 +13,13 @@ import sys
 import threading
 from collections import deque
 from collections.abc import Callable, Collection, Generator, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from queue import SimpleQueue
 from typing import Any, Final
 
 from dmabuf_tool.errors import ToolError
 from dmabuf_tool.kernel.btf import Btf
-from dmabuf_tool.probes import abilities, bpf, layout, linker, links, modules, plan, source
+from dmabuf_tool.probes import abilities, bpf, layout, linker, links, marks, modules, plan, source
 from dmabuf_tool.probes.objects import Compiled
 from dmabuf_tool.probes.workshop import Workshop
 
@@ -33,15 +33,18 @@ class _Means:
     """What programs are made with."""
 
     can: plan.Abilities
-    structs: str
-    """C definitions of the core's structs."""
+    values: dict[str, int]
+    """What stands at the marks of the core's texts (marks.py)."""
     options: source.Options
+    target: source.Target
     workshop: Workshop
 
     @classmethod
     def find(cls, btf: Btf, options: source.Options, workshop: Workshop) -> _Means:
         """Look at the running kernel. Raises ToolError where it allows no BPF."""
-        return cls(abilities.probe(btf), layout.header(btf), options, workshop)
+        target = source.Target.here()
+        values = layout.kernel_values(btf) | options.facts(target.page_size)
+        return cls(abilities.probe(btf), values, options, target, workshop)
 
 
 @dataclass(slots=True)
@@ -55,11 +58,13 @@ class _Placed:
     ways: list[dict[str, Any]] = field(default_factory=list)
     standings: list[modules.Standing] = field(default_factory=list)
 
-    def make_maps(self, compiled: Compiled) -> None:
+    def make_maps(self, compiled: Compiled, options: source.Options) -> None:
         """Make the maps that are not there yet."""
+        sizes = options.sizes()
         for name, spec in compiled.maps.items():
             if name not in self.maps:
-                self.maps[name] = bpf.create_map(spec)
+                size = sizes.get(name, spec.max_entries)
+                self.maps[name] = bpf.create_map(replace(spec, max_entries=size))
 
     def message(self, known_maps: Collection[str] = ()) -> tuple[dict[str, Any], list[int]]:
         """What is handed over, without maps that the receiver has."""
@@ -94,13 +99,17 @@ def attach(
                 f"this kernel allows neither fentry nor kprobes on {functions};"
                 " run 'dmabuf-tool doctor' for the reasons"
             )
-        units = source.compose(ways, means.structs, options)
+        units = source.compose(hooks, ways, source.definitions({}), means.target)
         placed = _Placed(ways=[way.to_json() for way in ways], standings=others)
         compiled = _compile(units, there, means)
-        placed.make_maps(compiled)
+        placed.make_maps(compiled, options)
         try:
             placed.programs, placed.links = _attach(
-                units, compiled, placed.maps, lambda name: (btf.function(name), 0)
+                units,
+                compiled,
+                placed.maps,
+                means.values,
+                lambda name: (btf.function(name), 0),
             )
             placed.twins = _twins(units)
         except _Refused as error:
@@ -143,7 +152,7 @@ def _compile(
     theirs: list[source.Unit] = []
     for module in there:
         try:
-            theirs += module.units(module.resolve(means.can), means.structs, means.options)
+            theirs += module.units(module.resolve(means.can), means.target)
         except ToolError:
             continue  # _join() says why
     try:
@@ -165,16 +174,17 @@ def _join(
         try:
             for _ in range(_ATTEMPTS_OF_MODULE):
                 ways = module.resolve(means.can)
-                units = module.units(ways, means.structs, means.options)
+                units = module.units(ways, means.target)
                 programs = {program for unit in units for program in unit.names}
                 if compiled is None or not programs <= compiled.programs.keys():
                     compiled = means.workshop.compile(units)
-                    placed.make_maps(compiled)
+                    placed.make_maps(compiled, means.options)
                 try:
                     added, attached = _attach(
                         units,
                         compiled,
                         placed.maps,
+                        means.values | module.values,
                         lambda function: (module.btf.function(function), fd),
                     )
                 except _Refused as error:
@@ -211,7 +221,11 @@ class _Refused(Exception):
 
 
 def _attach(
-    units: list[source.Unit], compiled: Compiled, maps: dict[str, int], types: _Types
+    units: list[source.Unit],
+    compiled: Compiled,
+    maps: dict[str, int],
+    values: dict[str, int],
+    types: _Types,
 ) -> tuple[dict[str, int], list[int]]:
     """Load and attach every program, each as soon as it is loaded.
 
@@ -232,7 +246,8 @@ def _attach(
 
     def load(job: _Job) -> int:
         program, role = job
-        return _load_one(program, whole[program.name].relocated(maps, role), types)
+        filled = values | {marks.ROLE: role} | program.arguments()
+        return _load_one(program, whole[program.name].relocated(maps, filled), types)
 
     try:
         with contextlib.closing(_in_order(jobs, load)) as loaded:

@@ -4,6 +4,12 @@
 from __future__ import annotations
 
 import os
+from typing import Final
+
+from dmabuf_tool.probes.texts import BPF_DIRECTORY
+
+OBJECTS_DIRECTORY: Final = BPF_DIRECTORY / "objects"
+"""What came with the tool."""
 
 
 def directory() -> str:
@@ -18,8 +24,12 @@ def directory() -> str:
 
 
 def is_empty() -> bool:
-    """Whether nothing was kept yet."""
+    """Whether nothing came with the tool, and nothing was kept yet."""
+    return not (_files(OBJECTS_DIRECTORY) or _files(directory()))
+
+
+def _files(place: str | os.PathLike[str]) -> list[str]:
     try:
-        return not os.listdir(directory())
+        return os.listdir(place)
     except OSError:
-        return True
+        return []

@@ -12,15 +12,15 @@ import ctypes
 import os
 import struct
 import sys
-from collections.abc import Sequence
 from typing import Any, Final
 
 from dmabuf_tool.errors import ToolError
 from dmabuf_tool.kernel import parts
 from dmabuf_tool.kernel.libraries import libc
-from dmabuf_tool.probes import linker, patches
+from dmabuf_tool.probes import linker, marks, patches
 from dmabuf_tool.probes.bpf import MapSpec
 from dmabuf_tool.probes.objects import Code, Compiled
+from dmabuf_tool.probes.source import Unit
 from dmabuf_tool.probes.texts import BPF_DIRECTORY
 
 _LD_IMM64: Final = 0x18
@@ -30,7 +30,6 @@ _MS_BIND, _MS_REC, _MS_PRIVATE = 0x1000, 0x4000, 0x40000  # include/uapi/linux/m
 # bcc has clang optimise, then does it all again itself, and asks for debug information that is
 # thrown away: without these, half the time for the same code.
 _ONCE: Final = ("-Xclang", "-disable-llvm-passes", "-g0")
-_TARGETS: Final = {"x86_64": "x86", "aarch64": "arm64"}
 
 
 def hide_kallsyms() -> None:
@@ -46,28 +45,28 @@ def hide_kallsyms() -> None:
         libc().mount(bytes(BPF_DIRECTORY / "kallsyms"), b"/proc/kallsyms", None, bind, None)
 
 
-def compile_one(text: str, names: Sequence[str]) -> Compiled:
-    """Compile one text here and now; `names` are the functions wanted of it.
+def compile_one(unit: Unit) -> Compiled:
+    """Compile one text here and now.
 
     Raises ToolError.
     """
     os.environ["BCC_KERNEL_SOURCE"] = str(BPF_DIRECTORY / "include")
     lib = bcc()
-    machine = os.uname().machine
-    target = _TARGETS.get(machine, machine)
-    defines = [f"-DPAGE_SIZE={os.sysconf('SC_PAGE_SIZE')}", f"-D__TARGET_ARCH_{target}"]
-    flags = [flag.encode() for flag in (*defines, "-Wno-all", *_ONCE)]
+    given = [flag.encode() for flag in (*unit.flags, "-Wno-all", *_ONCE)]
+    flags = (ctypes.c_char_p * len(given))(*given)
     with open(os.memfd_create("log"), "rb") as log:
         with _stderr_to(log.fileno()):
             module = lib.bpf_module_create_c_from_string(
-                text.encode(), 0, (ctypes.c_char_p * len(flags))(*flags), len(flags), True, None
+                unit.text.encode(), 0, flags, len(flags), True, None
             )
         if not module:
             log.seek(0)
             words = log.read().decode("utf-8", "replace")
             raise ToolError(f"bcc cannot compile the probes: {_first_error(words) or words[:200]}")
     specs = _map_specs(lib, module)
-    programs = {name: _code(_instructions(lib, module, name), specs) for name in names}
+    programs = {
+        name: _code(_instructions(lib, module, name), specs, unit.marks) for name in unit.names
+    }
     return Compiled(programs, {spec.name: spec for spec in specs.values()})
 
 
@@ -126,11 +125,11 @@ def _map_specs(lib: Any, module: Any) -> dict[int, MapSpec]:
     return specs
 
 
-def _code(instructions: bytes, specs: dict[int, MapSpec]) -> Code:
-    """Remember which instructions load which map."""
+def _code(instructions: bytes, specs: dict[int, MapSpec], names: dict[int, str]) -> Code:
+    """Remember which instructions load which map, and which wait for what."""
     maps = {}
     for index in range(0, len(instructions) // 8):
         opcode, registers, _, value = struct.unpack_from("<BBhi", instructions, index * 8)
         if opcode == _LD_IMM64 and registers >> 4 == _PSEUDO_MAP_FD:
             maps[index] = specs[value].name
-    return Code(instructions, maps, patches.roles(instructions), linker.calls(instructions))
+    return Code(instructions, maps, marks.find(instructions, names), linker.calls(instructions))

@@ -2,7 +2,8 @@
 """The dma-bufs of the system by the kernel's BPF iterator (Linux 6.16), for where bufinfo is shut.
 
 bufinfo needs debugfs and waits for every buffer's reservation lock; the iterator needs neither. It
-is compiled like the probes, in a child, which costs a second: `list` asks bufinfo first.
+is compiled like the probes, in a child, where it did not come with the tool: `list` asks bufinfo
+first.
 """
 
 from __future__ import annotations
@@ -19,31 +20,33 @@ from dmabuf_tool.kernel.btf import Btf
 from dmabuf_tool.kernel.bufinfo import Buffer, Bufinfo
 from dmabuf_tool.kernel.libraries import libbpf
 from dmabuf_tool.kernel.text import decode
-from dmabuf_tool.probes import bpf, source, texts
+from dmabuf_tool.probes import bpf, layout, texts
+from dmabuf_tool.probes.layout import Structs
+from dmabuf_tool.probes.source import Target, Unit
 from dmabuf_tool.probes.workshop import Workshop
 
 _TRACE_ITER: Final = 28  # BPF_TRACE_ITER, include/uapi/linux/bpf.h
 _TARGET: Final = "bpf_iter_dmabuf"
+_PROGRAM: Final = "dump"
 
 # struct record of bpf/iterator.bpf.c
 _RECORD: Final = struct.Struct("=QQQq64s")
 _TEXT: Final = 32
 
-# Macro -> struct, member; a dot leads into an embedded struct.
-_OFFSETS: Final = {
-    "DMA_BUF_FILE": ("dma_buf", "file"),
-    "DMA_BUF_SIZE": ("dma_buf", "size"),
-    "DMA_BUF_EXP_NAME": ("dma_buf", "exp_name"),
-    "DMA_BUF_NAME": ("dma_buf", "name"),
-    "DMA_BUF_ATTACHMENTS": ("dma_buf", "attachments"),
-    "ATTACHMENT_NODE": ("dma_buf_attachment", "node"),
-    "ATTACHMENT_DEV": ("dma_buf_attachment", "dev"),
-    "DEVICE_NAME": ("device", "kobj.name"),
-    "FILE_F_INODE": ("file", "f_inode"),
-    "FILE_F_REF": ("file", "f_ref"),
-    "INODE_I_INO": ("inode", "i_ino"),
+STRUCTS: Final[Structs] = {
+    "inode": {"i_ino": "u64 {}"},
+    "file": {"f_inode": "struct inode *{}", "f_ref": "u64 {}"},
+    "device": {"kobj.name": "const char *{}"},
+    "dma_buf": {
+        "size": "u64 {}",
+        "file": "struct file *{}",
+        "exp_name": "const char *{}",
+        "name": "const char *{}",
+        "attachments": "u64 {}",
+    },
+    "dma_buf_attachment": {"node": "u64 {}", "dev": "struct device *{}"},
 }
-
+"""What the program reads."""
 
 # Seconds until the child is ended; an emulated machine needs a dozen for bcc.
 _TIMEOUT: Final = 60
@@ -113,7 +116,10 @@ def _run() -> bytes:
     target = btf.function(_TARGET)
     if not target:
         raise ToolError("this kernel has no dmabuf iterator (it came with Linux 6.16)")
-    program = bpf.load_program(bpf.PROG_TRACING, "dump", _compile(btf), _TRACE_ITER, target)
+    with Workshop() as workshop:
+        code = workshop.compile([unit(Target.here())]).programs[_PROGRAM]
+    filled = code.relocated({}, layout.values(btf, STRUCTS, ()))
+    program = bpf.load_program(bpf.PROG_TRACING, _PROGRAM, filled, _TRACE_ITER, target)
     link = libbpf().bpf_link_create(program, 0, _TRACE_ITER, None)
     iterator = libbpf().bpf_iter_create(link) if link >= 0 else -1
     if iterator < 0:
@@ -122,19 +128,9 @@ def _run() -> bytes:
         return records.readall()
 
 
-def _compile(btf: Btf) -> bytes:
-    """Compile bpf/iterator.bpf.c for the structs of this kernel. Raises ToolError."""
-    offsets = [f"#define {macro} {_offset(btf, *member)}" for macro, member in _OFFSETS.items()]
-    text = "\n".join([*offsets, texts.bpf_file("iterator.bpf.c")])
-    with Workshop() as workshop:
-        return workshop.compile([source.Unit(text, ("dump",))]).programs["dump"].instructions
-
-
-def _offset(btf: Btf, name: str, member: str) -> int:
-    """Look up one offset. Raises ToolError."""
-    outer, _, inner = member.partition(".")
-    members = btf.nested(name, outer) if inner else btf.members(name)
-    found = members.get(inner or outer)
-    if found is None:
-        raise ToolError(f"the kernel's struct {name} has no member {member}")
-    return found.offset
+def unit(target: Target) -> Unit:
+    """The text of bpf/iterator.bpf.c."""
+    defined = layout.define(STRUCTS)
+    files = ("members.bpf.h", "iterator.bpf.c")
+    text = "\n".join((defined.text, *(texts.bpf_file(name) for name in files)))
+    return Unit(text, (_PROGRAM,), target.flags(), defined.names)

@@ -1,21 +1,32 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Kernel structs for the BPF programs: the few members they read, at the running kernel's offsets.
+"""Kernel structs for the BPF programs: the few members they read, and where a kernel keeps them.
 
-`STRUCTS` says in C what is read; `header()` looks each member up in BTF and writes a definition
-with the members at their places, so that the programs say `d->size` and need no kernel headers.
-A member that not every kernel has is marked with `?` and gives `#define HAVE_<STRUCT>_<MEMBER>`
-where it is there. `a.b` is member b of the embedded struct a, called `a_b`.
+`STRUCTS` says in C what is read. `define()` writes definitions with the members at marks
+(marks.py), the same for every kernel, so that the programs say `LOAD(d, size)` and need no kernel
+headers; `values()` looks each member up in BTF, for the loader to put in the marks' places. A
+member that not every kernel has is written with `?` and has a fact HAVE(struct, member). `a.b` is
+member b of the embedded struct a, called `a_b`.
 """
 
 from __future__ import annotations
 
+from collections.abc import Collection
+from dataclasses import dataclass
 from typing import Final
 
 from dmabuf_tool.errors import ToolError
-from dmabuf_tool.kernel.btf import Btf, Member
+from dmabuf_tool.kernel.btf import Btf
+from dmabuf_tool.probes import marks
+from dmabuf_tool.probes.marks import Marks
 
-# struct -> member -> C type ("{}" is where the name goes). Offsets: BTF, never a version number.
-STRUCTS: Final[dict[str, dict[str, str]]] = {
+Structs = dict[str, dict[str, str]]
+"""Struct -> member -> C type, with "{}" where the name goes."""
+
+BitFields = Collection[tuple[str, str]]
+"""Bit fields of one bit, as (struct, member): READ_BIT(struct, pointer, member)."""
+
+# Offsets: BTF, never a version number.
+STRUCTS: Final[Structs] = {
     "task_struct": {"comm": "char {}[16]"},
     "inode": {"i_ino": "unsigned long {}"},  # u64 from 7.1; the same 8 bytes
     "file": {"f_inode": "struct inode *{}", "private_data": "void *{}"},
@@ -77,78 +88,102 @@ STRUCTS: Final[dict[str, dict[str, str]]] = {
     },
 }
 
-# Enumerators that moved or came late: defined where the kernel has them.
-ENUMS: Final = (
+BITFIELDS: Final[BitFields] = (("device", "dma_coherent"),)
+
+# Enumerators that moved or came late, as bits: zero where a kernel has them not.
+FLAGS: Final = (
     # Device flags became a bitmap (in 7.2); dma_coherent was a bit field of device before.
     ("struct_device_flags", "DEV_FLAG_DMA_COHERENT"),
 )
 
-# Bit fields the programs test by hand: (struct, member), -> <STRUCT>_<MEMBER>_{BYTE,MASK}.
-BITFIELDS: Final = (("device", "dma_coherent"),)
+SCATTERLIST_SIZE: Final = 32
+"""Of struct scatterlist with CONFIG_NEED_SG_DMA_LENGTH, which x86_64 and arm64 select: entries are
+copied as they are (table.bpf.h), and read as such (schema.py)."""
 
 
-def _find(btf: Btf, struct: str, member: str) -> Member | None:
-    outer, _, inner = member.partition(".")
-    if inner:
-        return btf.nested(struct, outer).get(inner)
-    return btf.members(struct).get(outer)
+@dataclass(frozen=True, slots=True)
+class Definitions:
+    """C definitions for a text, and the names of the marks in them, by number."""
+
+    text: str
+    names: dict[int, str]
 
 
-def _define(btf: Btf, struct: str, members: dict[str, str]) -> list[str]:
-    size = btf.size_of(struct)
-    if not size:
-        raise ToolError(f"the kernel's BTF has no struct {struct}; dma-bufs cannot be traced here")
-    macros = []
-    lines = [f"struct {struct} {{", "\tunion {", f"\t\tchar _size[{size}];"]
-    for spec, c_type in members.items():
-        member = spec.removesuffix("?")
-        found = _find(btf, struct, member)
-        if found is None:
-            if spec.endswith("?"):
-                continue
-            raise ToolError(
-                f"the kernel's struct {struct} has no member {member};"
-                " this kernel is not known to dmabuf-tool"
-            )
-        name = member.replace(".", "_")
-        if spec.endswith("?"):
-            macros.append(f"#define HAVE_{struct.upper()}_{name.upper()} 1")
-        pad = f"char _pad_{name}[{found.offset}]; " if found.offset else ""
-        lines.append(f"\t\tstruct {{ {pad}{c_type.format(name)}; }} __attribute__((packed));")
-    return [*macros, *lines, "\t};", "};"]
-
-
-def definitions(btf: Btf, structs: dict[str, dict[str, str]]) -> str:
-    """C definitions of other structs, as in STRUCTS; `btf` may be a module's.
-
-    Raises ToolError where a struct or a required member is missing.
-    """
+def define(structs: Structs, bits: BitFields = (), facts: Collection[str] = ()) -> Definitions:
+    """Structs for every kernel; `facts` are what else the programs are told, by name."""
+    all_marks = Marks()
     lines = [f"struct {name};" for name in structs]
     for struct, members in structs.items():
-        lines += _define(btf, struct, members)
-    return "\n".join(lines) + "\n"
+        types = dict(members) | {member: "u8 {}" for outer, member in bits if outer == struct}
+        lines += _definition(struct, types, all_marks)
+    optional = (
+        _have(struct, spec)
+        for struct, members in structs.items()
+        for spec in members
+        if spec.endswith("?")
+    )
+    macros = marks.macros([*facts, *optional, *(_mask(*one) for one in bits)], all_marks)
+    return Definitions("\n".join((marks.defines() + macros, *lines, "")), all_marks.names())
 
 
-def header(btf: Btf) -> str:
-    """C definitions of STRUCTS for the kernel `btf` describes.
+def _definition(struct: str, members: dict[str, str], all_marks: Marks) -> list[str]:
+    lines = [f"struct {struct} {{", "\tunion {"]
+    for spec, c_type in members.items():
+        member = spec.removesuffix("?")
+        name = member.replace(".", "_")
+        pad = f"char _pad_{name}[{all_marks.member(f'{struct}.{member}')}];"
+        lines.append(f"\t\tstruct {{ {pad} {c_type.format(name)}; }} __attribute__((packed));")
+    return [*lines, "\t};", "};"]
+
+
+def _have(struct: str, spec: str) -> str:
+    return f"HAVE_{struct}_{marks.spelled(spec.removesuffix('?'))}"
+
+
+def _mask(struct: str, member: str) -> str:
+    return f"MASK_{struct}_{member}"
+
+
+def values(btf: Btf, structs: Structs = STRUCTS, bits: BitFields = BITFIELDS) -> dict[str, int]:
+    """What stands at the marks, for the kernel `btf` describes, or for a module's structs.
 
     Raises ToolError where a struct or a required member is missing.
     """
-    lines = [f"struct {name};" for name in STRUCTS]
-    for struct, members in STRUCTS.items():
-        lines += _define(btf, struct, members)
-    for enum, name in ENUMS:
-        value = btf.enum_value(enum, name)
-        if value is not None:
-            lines.append(f"#define {name} {value}")
-    lines.append("#define IOMMU_DOMAIN_DMA_API 2  /* __IOMMU_DOMAIN_DMA_API */")
-    return "\n".join(lines) + "\n" + "".join(bitfield(btf, *one) for one in BITFIELDS)
+    found: dict[str, int] = {}
+    for struct, members in structs.items():
+        there = btf.members(struct)
+        if not there:
+            raise ToolError(
+                f"the kernel's BTF has no struct {struct}; dma-bufs cannot be traced here"
+            )
+        for spec in members:
+            member = spec.removesuffix("?")
+            outer, _, inner = member.partition(".")
+            place = btf.nested(struct, outer).get(inner) if inner else there.get(member)
+            if place is None and not spec.endswith("?"):
+                raise ToolError(
+                    f"the kernel's struct {struct} has no member {member};"
+                    " this kernel is not known to dmabuf-tool"
+                )
+            found[f"{struct}.{member}"] = place.offset if place else 0
+            if spec.endswith("?"):
+                found[_have(struct, spec)] = int(place is not None)
+    for struct, member in bits:
+        place = btf.members(struct).get(member)
+        found[f"{struct}.{member}"] = place.offset if place else 0
+        found[_mask(struct, member)] = place.mask if place else 0
+    return found
 
 
-def bitfield(btf: Btf, struct: str, member: str) -> str:
-    """Macros to test a bit field by hand; nothing where the struct has no such bit field."""
-    found = btf.members(struct).get(member)
-    if found is None or not found.mask:
-        return ""
-    prefix = f"{struct}_{member}".upper()
-    return f"#define {prefix}_BYTE {found.offset}\n#define {prefix}_MASK {found.mask}\n"
+def kernel_values(btf: Btf) -> dict[str, int]:
+    """values() of STRUCTS, and what else a kernel is asked.
+
+    Raises ToolError as values(), and where its scatterlists are not as known.
+    """
+    if btf.size_of("scatterlist") != SCATTERLIST_SIZE:
+        raise ToolError(
+            f"the kernel's struct scatterlist has not {SCATTERLIST_SIZE} bytes;"
+            " this kernel is not known to dmabuf-tool"
+        )
+    flags = {name: btf.enum_value(enum, name) for enum, name in FLAGS}
+    return values(btf) | {name: 0 if bit is None else 1 << bit for name, bit in flags.items()}

@@ -57,6 +57,6 @@ def link(program: Code, functions: Mapping[str, Code]) -> Code:
         program,
         instructions=bytes(out),
         maps={base + index: name for base, part in parts for index, name in part.maps.items()},
-        roles=[base + index for base, part in parts for index in part.roles],
+        marks={base + index: name for base, part in parts for index, name in part.marks.items()},
         calls={},
     )

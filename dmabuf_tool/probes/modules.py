@@ -48,8 +48,8 @@ class Module:
 
     provider: Provider
     btf: Btf
-    structs: str
-    """C definitions of what its programs read."""
+    values: dict[str, int]
+    """What stands at the marks of what its programs read."""
     refused: set[tuple[str, str]] = field(default_factory=set)
     """(function, method) pairs the kernel turned down."""
 
@@ -64,17 +64,22 @@ class Module:
             raise ToolError(f"nothing to attach to as known: {names}")
         return ways
 
-    def units(
-        self, ways: Iterable[plan.Way], structs: str, options: source.Options
-    ) -> list[source.Unit]:
+    def units(self, ways: Iterable[plan.Way], target: source.Target) -> list[source.Unit]:
         """The texts of its programs."""
-        mine = {hook.subject: self.structs for hook in self.provider.hooks}
-        return source.compose(ways, structs, options, mine, first_number(self.provider))
+        return units_of(self.provider, ways, target)
 
     def _arity(self, function: str) -> int | None:
         """As Btf.arity; None for a function whose arguments are not those the handlers know."""
         count = self.btf.arity(function)
         return count if self.provider.arities.get(function, count) == count else None
+
+
+def units_of(
+    provider: Provider, ways: Iterable[plan.Way], target: source.Target
+) -> list[source.Unit]:
+    """The texts of a provider's programs, hooked in these ways."""
+    definitions = source.definitions(provider.structs, provider.bitfields)
+    return source.compose(provider.hooks, ways, definitions, target, first_number(provider))
 
 
 def first_number(provider: Provider) -> int:
@@ -104,9 +109,7 @@ def open_module(provider: Provider, base: Btf) -> Module:
     Raises ToolError where they are not as known.
     """
     btf = Btf(VMLINUX.parent / provider.module, base)
-    text = layout.definitions(btf, provider.structs)
-    text += "".join(layout.bitfield(btf, *one) for one in provider.bitfields)
-    return Module(provider, btf, text)
+    return Module(provider, btf, layout.values(btf, provider.structs, provider.bitfields))
 
 
 def find(base: Btf, wanted: Collection[str] = ()) -> tuple[list[Module], list[Standing]]:

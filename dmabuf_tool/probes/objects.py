@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Compiled programs and the maps they use, and their cache on disk.
+"""Compiled programs and the maps they use: those that came with the tool, and a cache on disk.
 
-The text that is compiled holds the offsets of the running kernel, so its hash names the object:
-another kernel, other options or another version of the tool is another file. Compiling takes
-most of a start, reading the cache next to nothing.
+Nothing of the running kernel is in a text (marks.py), so its hash names the object: another
+version of the tool, another method of hooking or another architecture is another file. Those of the
+first methods are compiled when the tool is installed (prepare.py), the rest where it is needed.
 
 What is loaded from the cache runs in the kernel: the directory and its files must belong to the
-user who loads, and nobody else may write them.
+user who loads, and nobody else may write them. What came with the tool is trusted as the tool is.
 """
 
 from __future__ import annotations
@@ -16,16 +16,20 @@ import contextlib
 import json
 import os
 import stat
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from dmabuf_tool import __version__
+from dmabuf_tool.probes import marks
 from dmabuf_tool.probes.bpf import MapSpec
-from dmabuf_tool.probes.cache import directory
+from dmabuf_tool.probes.cache import OBJECTS_DIRECTORY, directory
 
-_FORMAT: Final = 3
+if TYPE_CHECKING:
+    from dmabuf_tool.probes.source import Unit
+
+_FORMAT: Final = 4
 _LARGEST: Final = 16 << 20
 _MOST_FILES: Final = 64
 
@@ -34,20 +38,19 @@ _MOST_FILES: Final = 64
 class Code:
     """A program's instructions, 8 bytes each; `maps` names the map an instruction refers to.
 
-    `roles`: the instructions that load the program's role. `calls`: those that call a subprogram,
-    with its C function (linker.py).
+    `marks`: what is to be filled in, by instruction. `calls`: those that call a subprogram, with
+    its C function (linker.py).
     """
 
     instructions: bytes
     maps: Mapping[int, str]
-    roles: Sequence[int] = ()
+    marks: Mapping[int, str] = field(default_factory=dict)
     calls: Mapping[int, str] = field(default_factory=dict)
 
-    def relocated(self, fds: Mapping[str, int], role: int = 0) -> bytes:
-        """The instructions with the fds of these maps in them, for a role (bpf/core.bpf.h)."""
+    def relocated(self, fds: Mapping[str, int], values: Mapping[str, int]) -> bytes:
+        """The instructions with the fds of these maps in them, and what the marks stand for."""
         out = bytearray(self.instructions)
-        for index in self.roles:
-            out[index * 8 + 4 : index * 8 + 8] = role.to_bytes(4, "little")
+        marks.fill(out, self.marks, values)
         for index, name in self.maps.items():
             out[index * 8 + 4 : index * 8 + 8] = fds[name].to_bytes(4, "little")
         return bytes(out)
@@ -75,7 +78,7 @@ class Compiled:
                 name: {
                     "instructions": base64.b64encode(code.instructions).decode(),
                     "maps": {str(index): used for index, used in code.maps.items()},
-                    "roles": list(code.roles),
+                    "marks": {str(index): name for index, name in code.marks.items()},
                     "calls": {str(index): called for index, called in code.calls.items()},
                 }
                 for name, code in self.programs.items()
@@ -92,7 +95,7 @@ class Compiled:
             name: Code(
                 base64.b64decode(code["instructions"], validate=True),
                 {int(index): used for index, used in code["maps"].items()},
-                tuple(code["roles"]),
+                {int(index): name for index, name in code["marks"].items()},
                 {int(index): called for index, called in code["calls"].items()},
             )
             for name, code in value["programs"].items()
@@ -101,45 +104,61 @@ class Compiled:
         return cls(programs, {spec.name: spec for spec in specs})
 
 
-def key_of(text: str) -> str:
-    """The name of a text's object in the cache."""
+def key_of(unit: Unit) -> str:
+    """The name of a text's object."""
     import hashlib  # and with it libcrypto, which who compiles can do without
 
-    return hashlib.sha256(f"{__version__}\n{text}".encode()).hexdigest()[:32]
+    words = "\n".join((__version__, *unit.flags, unit.text))
+    return hashlib.sha256(words.encode()).hexdigest()[:32]
 
 
-def load(key: str) -> Compiled | None:
-    """An object from the cache; None where there is none that may be trusted."""
-    path = Path(directory()) / f"{key}.json"
+def load(unit: Unit) -> Compiled | None:
+    """A text's object, from the tool or the cache; None where there is none that may be trusted."""
+    name = f"{key_of(unit)}.json"
+    place = Path(directory())
     try:
-        if not _private(os.lstat(path.parent)):
+        with contextlib.suppress(FileNotFoundError):
+            return _read(OBJECTS_DIRECTORY / name)
+        if not _private(os.lstat(place)):
             return None
-        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
-        with open(fd, "rb") as file:
-            facts = os.fstat(fd)
-            if not (_private(facts) and stat.S_ISREG(facts.st_mode)):
-                return None
-            return Compiled.from_json(json.loads(file.read(_LARGEST)))
+        return _read(place / name, _private)
     except (OSError, ValueError, KeyError, TypeError):
         return None
 
 
-def store(key: str, compiled: Compiled) -> None:
+def _read(path: Path, trusted: Callable[[os.stat_result], bool] = lambda _: True) -> Compiled:
+    """Raises OSError, or ValueError, KeyError or TypeError for what is no object."""
+    fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    with open(fd, "rb") as file:
+        facts = os.fstat(fd)
+        if not (trusted(facts) and stat.S_ISREG(facts.st_mode)):
+            raise ValueError("somebody else's")
+        return Compiled.from_json(json.loads(file.read(_LARGEST)))
+
+
+def store(unit: Unit, compiled: Compiled) -> None:
     """Keep an object; a cache that cannot be written is no error."""
     place = Path(directory())
     with contextlib.suppress(OSError):
         place.mkdir(mode=0o700, parents=True, exist_ok=True)
         if not _private(os.lstat(place)):
             return
-        temporary = place / f"{key}.{os.getpid()}"
-        fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-        try:
-            with open(fd, "w", encoding="ascii") as file:
-                json.dump(compiled.to_json(), file)
-            os.replace(temporary, place / f"{key}.json")
-        except OSError:
-            temporary.unlink(missing_ok=True)
+        write(place, unit, compiled)
         _prune(place)
+
+
+def write(place: Path, unit: Unit, compiled: Compiled, mode: int = 0o600) -> None:
+    """Write an object, whole or not at all. Raises OSError."""
+    key = key_of(unit)
+    temporary = place / f"{key}.{os.getpid()}"
+    fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
+    try:
+        with open(fd, "w", encoding="ascii") as file:
+            json.dump(compiled.to_json(), file)
+        os.replace(temporary, place / f"{key}.json")
+    except OSError:
+        temporary.unlink(missing_ok=True)
+        raise
 
 
 def _private(facts: os.stat_result) -> bool:

@@ -7,7 +7,6 @@ import struct
 from typing import Final
 
 _FETCH_ADD_MARK: Final = 0x7AF0
-_ROLE_MARK: Final = 0x7AF2
 
 
 def fetch_add(code: bytes) -> bytes:
@@ -22,13 +21,3 @@ def fetch_add(code: bytes) -> bytes:
             out[at] = 0xDB
             struct.pack_into("<hi", out, at + 2, 0, 0x01)
     return bytes(out)
-
-
-def roles(code: bytes) -> list[int]:
-    """The instructions that load the program's role (role() in bpf/core.bpf.h), by index."""
-    mark = _ROLE_MARK.to_bytes(4, "little")
-    return [
-        at // 8
-        for at in range(0, len(code), 8)
-        if code[at] == 0xB7 and code[at + 4 : at + 8] == mark
-    ]

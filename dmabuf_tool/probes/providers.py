@@ -13,10 +13,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
+from dmabuf_tool.probes.layout import Structs
 from dmabuf_tool.probes.plan import Hook
-
-Structs = dict[str, dict[str, str]]
-"""As layout.STRUCTS."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

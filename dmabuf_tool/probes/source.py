@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""C texts for bcc: options, kernel structs, the contract, the subjects, and the programs.
+"""C texts for bcc: kernel structs, the contract, the subjects, and the programs.
 
 bcc rewrites map accesses only in its main file, so the files of bpf/ are put into one text, with
 `#line` so that messages name the right place. Around the handlers of each hook, programs are
@@ -9,55 +9,90 @@ side; maps of one name are one map.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
-from types import MappingProxyType
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass, field
 from typing import Final
 
-from dmabuf_tool.probes import subprograms
-from dmabuf_tool.probes.plan import Way
+from dmabuf_tool.probes import layout, marks, subprograms
+from dmabuf_tool.probes.layout import SCATTERLIST_SIZE, Definitions
+from dmabuf_tool.probes.plan import Hook, Method, Way
 from dmabuf_tool.probes.texts import bpf_file
 
-KPROBES: Final = ("kprobe", "kprobe_multi")
+KPROBES: Final[tuple[Method, ...]] = ("kprobe", "kprobe_multi")
 """Methods whose programs get registers and, at return, no arguments."""
 
-SG_BLOCK: Final = 128
-"""Entries in one block of a chained scatterlist: a page of struct scatterlist.
-
-SG_MAX_SINGLE_ALLOC, include/linux/scatterlist.h: PAGE_SIZE / sizeof(struct scatterlist)."""
-
-
+_TRACEPOINT_ARGUMENTS: Final = 3
+"""As many of a raw tracepoint's are looked at: each that is hooked has them."""
 PROGRAMS: Final = 512
 """As many programs at most: two for each of 256 ways."""
 
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """What is compiled in. Ring sizes are in bytes, a power of two and whole pages."""
+    """What the user asks of the programs. Ring sizes are in bytes, a power of two and whole pages.
+
+    Nothing of it is in the texts: they are filled in (marks.py), and rings made, when a trace
+    begins.
+    """
 
     event_ring: int = 2 << 20
     chunk_ring: int = 2 << 20
     max_segments: int = 4096
     stacks: bool = False
-    page_size: int = 4096
 
-    def defines(self) -> dict[str, int]:
-        """As C macros."""
-        block = self.page_size // 32
-        result = {
-            "EVENT_RING_PAGES": self.event_ring // self.page_size,
-            "CHUNK_RING_PAGES": self.chunk_ring // self.page_size,
+    def facts(self, page_size: int) -> dict[str, int]:
+        """What programs are told."""
+        block = page_size // SCATTERLIST_SIZE
+        return {
             "MAX_SEGMENTS": self.max_segments,
             "MAX_CHUNKS": (self.max_segments + block - 2) // (block - 1),
-            "SG_BLOCK": block,
+            "STACKS_EVERYWHERE": int(self.stacks),
+        }
+
+    def sizes(self) -> dict[str, int]:
+        """The rings by name."""
+        return {"events": self.event_ring, "chunks": self.chunk_ring}
+
+
+_FACTS: Final = (marks.ROLE, *Options().facts(4096), *(name for _, name in layout.FLAGS))
+
+
+def definitions(structs: layout.Structs, bits: layout.BitFields = ()) -> layout.Definitions:
+    """What a text begins with: the core's structs, and more of a provider's."""
+    return layout.define(layout.STRUCTS | structs, (*layout.BITFIELDS, *bits), _FACTS)
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """What a text is compiled for, beside BPF. Page size in bytes."""
+
+    machine: str
+    page_size: int
+
+    @classmethod
+    def here(cls) -> Target:
+        """This machine."""
+        return cls(os.uname().machine, os.sysconf("SC_PAGE_SIZE"))
+
+    def flags(self) -> tuple[str, ...]:
+        """For the compiler: macros that bcc's own text looks at."""
+        name = _ARCHITECTURES.get(self.machine, self.machine)
+        return (f"-DPAGE_SIZE={self.page_size}", f"-D__TARGET_ARCH_{name}")
+
+    def defines(self) -> dict[str, int]:
+        """As C macros. A scatterlist's blocks are pages: SG_MAX_SINGLE_ALLOC,
+        include/linux/scatterlist.h."""
+        return {
+            "SG_BLOCK": self.page_size // SCATTERLIST_SIZE,
             "CHUNK_BYTES": self.page_size,
             "SG_CHAIN": 1,
             "BPF_RB_NO_WAKEUP": 1,
             "PROGRAMS": PROGRAMS,
         }
-        if self.stacks:
-            result["STACKS_EVERYWHERE"] = 1
-        return result
+
+
+_ARCHITECTURES: Final = {"x86_64": "x86", "aarch64": "arm64"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,12 +105,24 @@ class Program:
     number: int = 0
     """Unique over all units, below PROGRAMS."""
 
+    def arguments(self) -> dict[str, int]:
+        """Where its context has the call's arguments (marks.py)."""
+        if self.way.method == "raw_tracepoint":
+            return marks.arguments(_TRACEPOINT_ARGUMENTS, returns=False)
+        return marks.arguments(self.way.arity, returns=self.at_return and self.way.hook.returns)
+
 
 _FENTRY = """
 int {name}(u64 *ctx)
 {{
 	struct call c = {{ .ctx = ctx, .program = {number}, .tid = bpf_get_current_pid_tgid() }};
-{loads}
+
+	c.arg[0] = ARGUMENT(ctx, 0);
+	c.arg[1] = ARGUMENT(ctx, 1);
+	c.arg[2] = ARGUMENT(ctx, 2);
+	c.arg[3] = ARGUMENT(ctx, 3);
+	c.arg[4] = ARGUMENT(ctx, 4);
+	c.ret = RETURNED(ctx);
 	return {told}{handler}(&c);
 }}
 """
@@ -107,47 +154,28 @@ int {name}(struct pt_regs *ctx)
 """
 
 
-def _loads(count: int, ret: int | None = None) -> str:
-    lines = [f"\tc.arg[{i}] = ctx[{i}];" for i in range(min(count, 5))]
-    if ret is not None:
-        lines.append(f"\tc.ret = ctx[{ret}];")
-    return "\n".join(lines)
-
-
 def _programs_of(number: int, way: Way) -> list[tuple[Program, str]]:
+    """The programs of a hook. They ask whether they are the second of two (is_told(), for those
+    whose handlers do not know) whether or not they will be: the loader says so."""
     hook = way.hook
-    entry, leave = f"on_{hook.name}_entry", f"on_{hook.name}_exit"
-    first, last = 2 * number, 2 * number + 1
-    told = "is_told(&c) ? 0 : " if way.twins and not hook.knows else ""
     result = []
-    if way.method in ("fentry", "raw_tracepoint"):
-        count = way.arity if way.method == "fentry" else 3
-        if hook.entry:
-            name = f"{hook.name}_entry"
-            text = _FENTRY.format(
-                name=name, handler=entry, loads=_loads(count), number=first, told=told
-            )
-            result.append((Program(name, way, False, first), text))
-        if hook.exit:
-            name = f"{hook.name}_exit"
-            text = _FENTRY.format(
-                name=name,
-                handler=leave,
-                loads=_loads(count, count if hook.returns else None),
-                number=last,
-                told=told,
-            )
-            result.append((Program(name, way, True, last), text))
-    elif way.method in KPROBES:
-        calls = [f"\tsave_call({number}, &c);"] if hook.exit else []
-        calls.append(f"\treturn {entry}(&c);" if hook.entry else "\treturn 0;")
-        name = f"{hook.name}_entry"
-        text = _KPROBE_ENTRY.format(name=name, body="\n".join(calls))
-        result.append((Program(name, way, False, first), text))
-        if hook.exit:
-            name = f"{hook.name}_exit"
-            text = _KPROBE_RETURN.format(name=name, number=number, handler=leave)
-            result.append((Program(name, way, True, last), text))
+    kept = way.method in KPROBES and hook.exit  # a kretprobe does not know the arguments
+    for at_return, wanted in ((False, hook.entry or kept), (True, hook.exit)):
+        if not wanted:
+            continue
+        end = "exit" if at_return else "entry"
+        name, handler = f"{hook.name}_{end}", f"on_{hook.name}_{end}"
+        program = Program(name, way, at_return, 2 * number + at_return)
+        if way.method not in KPROBES:
+            told = "" if hook.knows else "is_told(&c) ? 0 : "
+            text = _FENTRY.format(name=name, handler=handler, number=program.number, told=told)
+        elif at_return:
+            text = _KPROBE_RETURN.format(name=name, handler=handler, number=number)
+        else:
+            calls = [f"\tsave_call({number}, &c);"] if kept else []
+            calls.append(f"\treturn {handler}(&c);" if hook.entry else "\treturn 0;")
+            text = _KPROBE_ENTRY.format(name=name, body="\n".join(calls))
+        result.append((program, text))
     return result
 
 
@@ -161,7 +189,7 @@ SUBJECTS: Final[dict[str, tuple[str, ...]]] = {
 """The files of a subject, beyond those that every subject is built on; any other subject is a
 level-2 provider's."""
 
-_COMMON: Final = ("core.bpf.h", "objects.bpf.h", "frames.bpf.h")
+_COMMON: Final = ("members.bpf.h", "core.bpf.h", "objects.bpf.h", "frames.bpf.h")
 
 UNITS: Final = (("map", "buffer"), ("attach", "iommu"))
 """Subjects compiled together: two texts, of about the same length, for two processors."""
@@ -174,59 +202,75 @@ class Unit:
     text: str
     names: tuple[str, ...]
     """The C functions that are programs, and the bodies of subprograms."""
+    flags: tuple[str, ...] = ()
+    """As Target.flags()."""
+    marks: dict[int, str] = field(default_factory=dict)
+    """As layout.Definitions."""
     programs: tuple[Program, ...] = ()
-    """What the probe plan knows of them."""
+    """What the probe plan knows of them, those this kernel has."""
 
 
 def compose(
+    hooks: Iterable[Hook],
     ways: Iterable[Way],
-    layout: str,
-    options: Options,
-    of_subject: Mapping[str, str] = MappingProxyType({}),
+    definitions: Definitions,
+    target: Target,
     first: int = 0,
 ) -> list[Unit]:
-    """The texts for these ways; subjects that no unit names are a unit each.
+    """The texts for these hooks; subjects that no unit names are a unit each.
 
-    `of_subject`: structs that only one subject reads. `first`: the number of the first way, of
-    which all together have 256 (kprobe.bpf.h).
+    A text is the same for all kernels that are hooked by the same methods: hooks that are missing
+    have their programs in it, too. `first`: the number of the first hook, of which all together
+    have 256 (kprobe.bpf.h).
     """
-    present = [way for way in ways if way.method != "missing"]
-    subjects = dict.fromkeys(way.hook.subject for way in present)
+    by_hook = {way.hook: way for way in ways if way.method != "missing"}
+    numbers = {hook: number for number, hook in enumerate(hooks, first)}
+    subjects = dict.fromkeys(hook.subject for hook in numbers)
     grouped = {subject for unit in UNITS for subject in unit}
     units = [*UNITS, *((subject,) for subject in subjects if subject not in grouped)]
-    numbers = {way: number for number, way in enumerate(present, first)}
+    head = [f"#define {name} {value}\n" for name, value in target.defines().items()]
+    head += [subprograms.defines(subjects), definitions.text]
     return [
         _unit(
-            {way: numbers[way] for way in present if way.hook.subject in unit},
-            subprograms.defines(subjects)
-            + layout
-            + "".join(of_subject.get(subject, "") for subject in unit),
-            options,
+            {hook: number for hook, number in numbers.items() if hook.subject in unit},
+            by_hook,
+            head,
+            target.flags(),
+            definitions.names,
         )
         for unit in units
         if not subjects.keys().isdisjoint(unit)
     ]
 
 
-def _unit(ways: dict[Way, int], layout: str, options: Options) -> Unit:
-    """One text. `ways` have numbers that are unique over all units: they key saved calls."""
-    parts = [f"#define {name} {value}\n" for name, value in options.defines().items()]
-    if all(way.method in ("fentry", "raw_tracepoint") for way in ways):
+def _unit(
+    hooks: dict[Hook, int],
+    by_hook: dict[Hook, Way],
+    head: list[str],
+    flags: tuple[str, ...],
+    names: dict[int, str],
+) -> Unit:
+    """One text. `hooks` have numbers that are unique over all units: they key saved calls."""
+    methods = {by_hook[hook].method for hook in hooks if hook in by_hook}
+    of_missing: Method = next((m for m in KPROBES if m in methods), "fentry")
+    parts = list(head)
+    if methods.isdisjoint(KPROBES):
         parts.append("#define TYPED_ARGUMENTS\n")
-    parts.append(layout)
     files = ["events.h", *_COMMON]
-    if any(way.method in KPROBES for way in ways):
+    if not methods.isdisjoint(KPROBES):
         files.append("kprobe.bpf.h")
-    for subject in dict.fromkeys(way.hook.subject for way in ways):
+    for subject in dict.fromkeys(hook.subject for hook in hooks):
         files += SUBJECTS.get(subject, ("level2.bpf.h", f"{subject}.bpf.c"))
     for name in dict.fromkeys(files):
         parts.append(f'#line 1 "{name}"\n{bpf_file(name)}')
-    programs = []
-    for way, number in ways.items():
-        for program, text in _programs_of(number, way):
-            programs.append(program)
+    written, programs = [], []
+    for hook, number in hooks.items():
+        method = of_missing if hook.functions else "raw_tracepoint"
+        for program, text in _programs_of(number, by_hook.get(hook, Way(hook, method))):
+            written.append(program.name)
             parts.append(text)
-    bodies = subprograms.bodies({way.hook.subject for way in ways})
+            if hook in by_hook:
+                programs.append(program)
+    bodies = subprograms.bodies({hook.subject for hook in hooks})
     parts += bodies.values()
-    names = (*(program.name for program in programs), *bodies)
-    return Unit("\n".join(parts), names, tuple(programs))
+    return Unit("\n".join(parts), (*written, *bodies), flags, names, tuple(programs))

@@ -51,7 +51,7 @@ class Workshop:
         os.close(work)
 
     def compile(self, units: Sequence[Unit]) -> Compiled:
-        """Compile what the cache does not have, all units at once.
+        """Compile what neither came with the tool nor is in the cache, all units at once.
 
         Raises ToolError where bcc is missing or refuses the text.
         """
@@ -61,26 +61,31 @@ class Workshop:
         result = objects.Compiled()
         fresh = []
         for unit in units:
-            known = objects.load(objects.key_of(unit.text))
+            known = objects.load(unit)
             if known is not None:
                 result.add(known)
             else:
                 fresh.append(unit)
-        for unit, answer in zip(fresh, self._ask(fresh), strict=True):
-            if "error" in answer:
-                raise ToolError(answer["error"])
-            compiled = objects.Compiled.from_json(answer)
-            objects.store(objects.key_of(unit.text), compiled)
+        for unit, compiled in zip(fresh, self.make(fresh), strict=True):
+            objects.store(unit, compiled)
             result.add(compiled)
         return result
 
+    def make(self, units: Sequence[Unit]) -> list[Compiled]:
+        """Compile, all units at once, whatever there is already. Raises ToolError."""
+        from dmabuf_tool.probes import objects
+
+        answers = self._ask(units) if units else []
+        for answer in answers:
+            if "error" in answer:
+                raise ToolError(answer["error"])
+        return [objects.Compiled.from_json(answer) for answer in answers]
+
     def _ask(self, units: Sequence[Unit]) -> list[dict[str, Any]]:
-        if not units:
-            return []
         import json
 
         self.open()
-        line = json.dumps([[unit.text, unit.names] for unit in units])
+        line = json.dumps([[u.text, u.names, u.flags, list(u.marks.items())] for u in units])
         try:
             with open(self._orders, "w", encoding="ascii", closefd=False) as orders:
                 print(line, file=orders)
@@ -131,7 +136,7 @@ def _compile(orders: int, work: int) -> None:
         with open(orders, encoding="ascii") as lines, open(work, "w", encoding="ascii") as answers:
             for line in lines:
                 # Every answer is taken before any is judged: no compiler is left behind.
-                running = [_start(text, names) for text, names in json.loads(line)]
+                running = [_start(*unit) for unit in json.loads(line)]
                 print(json.dumps([_answer(*one) for one in running]), file=answers, flush=True)
     except BaseException:
         sys.excepthook(*sys.exc_info())
@@ -139,11 +144,14 @@ def _compile(orders: int, work: int) -> None:
         os._exit(0)
 
 
-def _start(text: str, names: Sequence[str]) -> tuple[int, int]:
+def _start(
+    text: str, names: Sequence[str], flags: Sequence[str], marks: Sequence[tuple[int, str]]
+) -> tuple[int, int]:
     """Fork a compiler; returns the pipe its answer comes through, and its pid."""
     import json
 
     from dmabuf_tool.probes import compiler
+    from dmabuf_tool.probes.source import Unit
 
     reader, writer = os.pipe2(os.O_CLOEXEC)
     pid = children.fork()
@@ -153,7 +161,9 @@ def _start(text: str, names: Sequence[str]) -> tuple[int, int]:
     try:
         compiler.hide_kallsyms()
         try:
-            answer = compiler.compile_one(text, names).to_json()
+            answer = compiler.compile_one(
+                Unit(text, tuple(names), tuple(flags), dict(marks))
+            ).to_json()
         except ToolError as error:
             answer = {"error": str(error)}
         except Exception:

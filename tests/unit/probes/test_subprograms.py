@@ -23,7 +23,7 @@ def units(*names: str) -> list[source.Unit]:
     can = plan.Abilities(True, True, True, True, False)
     hooks = tuple(hook for hook in plan.HOOKS if not names or hook.name in names)
     ways = plan.resolve(can, lambda _: 3, lambda _: True, (), hooks)
-    return source.compose(ways, "", source.Options())
+    return source.compose(hooks, ways, source.definitions({}), source.Target("x86_64", 4096))
 
 
 def call(name: str) -> bytes:
@@ -31,10 +31,12 @@ def call(name: str) -> bytes:
     return struct.pack("<BBhi", 0x85, 0, 0, NUMBER_OF[name])
 
 
-def code(*instructions: bytes, maps: dict[int, str] | None = None, roles: tuple[int, ...] = ()):
+def code(
+    *instructions: bytes, maps: dict[int, str] | None = None, marks: dict[int, str] | None = None
+):
     """A compiled function."""
     whole = b"".join(instructions)
-    return Code(whole, maps or {}, roles, linker.calls(whole))
+    return Code(whole, maps or {}, marks or {}, linker.calls(whole))
 
 
 def targets(whole: Code) -> dict[int, int]:
@@ -80,7 +82,9 @@ def test_a_helper_is_no_subprogram() -> None:
 
 def test_bodies_come_behind_the_program_and_calls_lead_to_them() -> None:
     bodies = {
-        "sub_describe_device": code(MOVE, call("see_device"), EXIT, maps={0: "ids"}, roles=(0,)),
+        "sub_describe_device": code(
+            MOVE, call("see_device"), EXIT, maps={0: "ids"}, marks={0: "role"}
+        ),
         "sub_see_device": code(MOVE, MOVE, EXIT, maps={1: "devices"}),
         "sub_see_buffer": code(MOVE, EXIT),
     }
@@ -88,7 +92,7 @@ def test_bodies_come_behind_the_program_and_calls_lead_to_them() -> None:
         *(MOVE, call("describe_device"), HELPER, call("see_device"), call("describe_device")),
         EXIT,
         maps={0: "events"},
-        roles=(0,),
+        marks={0: "role"},
     )
     whole = linker.link(program, bodies)
     # 0-5 the program, 6-8 describe_device, 9-11 see_device
@@ -96,7 +100,7 @@ def test_bodies_come_behind_the_program_and_calls_lead_to_them() -> None:
     assert targets(whole) == {1: 6, 3: 9, 4: 6, 7: 9}
     assert whole.instructions[16:24] == HELPER
     assert whole.maps == {0: "events", 6: "ids", 10: "devices"}
-    assert list(whole.roles) == [0, 6]
+    assert whole.marks == {0: "role", 6: "role"}
     assert whole.calls == {}
 
 

@@ -15,12 +15,18 @@ from dmabuf_tool.probes.source import Program
 
 def test_an_empty_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr(cache, "OBJECTS_DIRECTORY", tmp_path / "objects")
     assert cache.is_empty()
     place = Path(cache.directory())
     assert place == tmp_path / "dmabuf-tool"
     place.mkdir()
     assert cache.is_empty()
     (place / "x.json").touch()
+    assert not cache.is_empty()
+    (place / "x.json").rename(tmp_path / "x.json")
+    assert cache.is_empty()
+    (tmp_path / "objects").mkdir()
+    (tmp_path / "x.json").rename(tmp_path / "objects/x.json")  # as it comes with the tool
     assert not cache.is_empty()
 
 
