@@ -21,7 +21,7 @@ test: venv-packages lab-packages lint test-unit test-native images test-lab ## e
 
 test-unit: .venv/installed test-packages ## unit tests only: under a minute, no root
 	@echo "== unit tests"
-	@$(BIN)/pytest tests/unit
+	@$(BIN)/pytest -n auto tests/unit
 
 test-native: .venv/installed test-packages ## load BPF programs on this machine; needs root
 	@echo "== native tests"

@@ -4,15 +4,12 @@
 Guests run two at a time, as there are processors: emulation keeps one busy. A guest whose
 emulated kernel panicked (QEMU translates code that the kernel patches; under load it can run a
 stale translation) is run again, and the summary says so. Nothing else is.
-
-The tool's cache of compiled programs goes from guest to guest through the lab's own cache.
 """
 
 from __future__ import annotations
 
 import json
 import os
-import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -26,8 +23,6 @@ import pytest
 LAB = Path(__file__).parent
 sys.path[:0] = [str(LAB), str(LAB.parents[1])]
 
-from vm import cache  # noqa: E402 (the path is set above)
-
 KERNELS = ("6.1", "arm64", "7.2", "6.12")
 """In the order in which they are booted. 6.1 and 6.12 wait much, for grace periods as probes come
 and go; 7.2, with twice the programs, and arm64, whose emulation is slow, keep processors busy. So
@@ -35,8 +30,6 @@ one of these runs beside one of those."""
 RUNS = 3
 """Of a guest whose kernel panics each time."""
 LAB_FAILED = 125
-PROGRAMS = "programs"
-"""The directory of compiled programs, in a share and in the lab's cache."""
 # All memory below 4 GiB: there, a scattered buffer fails for contiguity and for nothing else.
 MEMORY_MB = 2048
 TIMEOUT_S = 3000
@@ -77,7 +70,6 @@ def _boot(kernel: str, share: Path) -> Guest:
         *("--share", str(share), "--timeout", str(TIMEOUT_S)),
         *("--", "python3", "tests/lab/runs/main.py", *_order(kernel)),
     ]
-    _lend_programs(kernel, share)
     for _ in range(RUNS):
         done = subprocess.run(
             command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False
@@ -85,7 +77,6 @@ def _boot(kernel: str, share: Path) -> Guest:
         if done.returncode != LAB_FAILED or "Kernel panic" not in done.stdout:
             break
         _panics.append(f"{kernel}: the guest's kernel panicked:\n{done.stdout}")
-    _keep_programs(kernel, share)
     return Guest(kernel, share, done.returncode, done.stdout)
 
 
@@ -93,22 +84,6 @@ def _order(kernel: str) -> list[str]:
     """Of two guests that run at once one waits for late faults first and the other in the middle,
     so that the processors are not idle for both."""
     return ["--first", "faults_late"] if KERNELS.index(kernel) % 2 else []
-
-
-def _lend_programs(kernel: str, share: Path) -> None:
-    known = cache.root() / PROGRAMS / kernel
-    with cache.lock(f"{PROGRAMS}-{kernel}"):
-        if known.exists():
-            shutil.copytree(known, share / PROGRAMS)
-
-
-def _keep_programs(kernel: str, share: Path) -> None:
-    """Take what the guest gave back in place of what it got: the tool leaves out what is old."""
-    known = cache.root() / PROGRAMS / kernel
-    with cache.lock(f"{PROGRAMS}-{kernel}"):
-        if (share / PROGRAMS).exists():
-            shutil.rmtree(known, ignore_errors=True)
-            shutil.copytree(share / PROGRAMS, known)
 
 
 @pytest.fixture(scope="session")

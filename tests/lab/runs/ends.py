@@ -14,6 +14,7 @@ from pathlib import Path
 from harness import (
     DEAR,
     SHARE,
+    CompilingTracer,
     Result,
     Tracer,
     kprobe_events,
@@ -52,8 +53,8 @@ def endless_load() -> Iterator[None]:
 def interrupted() -> Result:
     """Ctrl-C while the child works, and, twice in a row, at the moment tracing begins."""
     result: Result = {}
-    # With nothing in the cache of compiled programs the child is busy for seconds.
-    loading = Tracer("loading", "-o", "/tmp/loading.dmabuf", XDG_CACHE_HOME="/tmp/no-cache")
+    # Where it has to compile the child is busy for seconds.
+    loading = CompilingTracer("loading", "-o", "/tmp/loading.dmabuf")
     loading.wait(lambda: bool(loading.children()), "a loader")
     result["loading"] = loading.interrupt().end()
     result["loading_capture"] = Path("/tmp/loading.dmabuf").exists()

@@ -133,6 +133,12 @@ class Tracer:
         }
 
 
+class CompilingTracer(Tracer):
+    """Installed without its compiled probes, and nothing in the cache."""
+
+    tool = (sys.executable, str(Path(__file__).with_name("uncompiled.py")))
+
+
 def listed_programs() -> list[dict[str, Any]]:
     """BPF programs in the kernel, as bpftool tells of them; it is silent where there are none."""
     listed: list[dict[str, Any]]
@@ -166,13 +172,23 @@ def tool_processes() -> list[str]:
 
 def save(name: str, scenario: Callable[[], Result]) -> None:
     """Run a scenario and leave its result in the share; what goes wrong is a result too."""
-    begin = time.monotonic()
+    begin, worked = time.monotonic(), busy_s()
     try:
         result = scenario()
     except Exception:
         result = {"error": traceback.format_exc()}
-    seconds = time.monotonic() - begin
+    seconds, worked = time.monotonic() - begin, busy_s() - worked
     result["seconds"] = round(seconds, 1)
     (SHARE / f"{name}.json").write_text(json.dumps(result, indent=1))
     state = "failed" if "error" in result else "done"
-    print(f"{os.uname().release} {name}: {state} in {seconds:.1f} s", flush=True)
+    print(
+        f"{os.uname().release} {name}: {state} in {seconds:.1f} s,"
+        f" {worked:.1f} s of processors' time",
+        flush=True,
+    )
+
+
+def busy_s() -> float:
+    """Seconds that processors were not idle since the guest booted, all together."""
+    user, nice, system, _, _, *interrupts = map(int, Path("/proc/stat").read_text().split()[1:9])
+    return sum((user, nice, system, *interrupts[:2])) / os.sysconf("SC_CLK_TCK")

@@ -5,8 +5,6 @@
 from __future__ import annotations
 
 import argparse
-import shutil
-from pathlib import Path
 
 from ends import full_disk, interrupted, killed, refused
 from faults_late import faults_late
@@ -40,10 +38,6 @@ SCENARIOS = {
     "providers": providers,
 }
 
-PROGRAMS = SHARE / "programs"
-"""Compiled programs of earlier guests; of this one too, at its end (tests/lab/conftest.py)."""
-CACHE = Path("/var/cache/dmabuf-tool")
-
 
 def unplayed(first: str) -> list[str]:
     """All, one before the others; or those that are missing after a guest's kernel panicked."""
@@ -57,13 +51,9 @@ def main() -> None:
     parser.add_argument("runs", nargs="*", metavar="RUN", help=f"of: {', '.join(SCENARIOS)}")
     parser.add_argument("--first", metavar="RUN", default="", help="played before the others")
     asked = parser.parse_args()
-    if PROGRAMS.exists():
-        shutil.copytree(PROGRAMS, CACHE)
     lab.load()
     for name in asked.runs or unplayed(asked.first):
         save(name, SCENARIOS[name])
-    if CACHE.exists():
-        shutil.copytree(CACHE, PROGRAMS, dirs_exist_ok=True)
 
 
 if __name__ == "__main__":

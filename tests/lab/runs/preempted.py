@@ -7,7 +7,7 @@ import json
 
 from harness import SHARE, Result, Tracer, listed_programs, run, workload
 
-SECONDS = 5
+PAIRS = 1500
 
 
 def preempted() -> Result:
@@ -15,7 +15,7 @@ def preempted() -> Result:
     capture, log = SHARE / "preempted.dmabuf", SHARE / "preempted.log"
     # A ring that holds it all: tables that are lost would hide what is looked for.
     tracer = Tracer("preempted", "-f", "-m", "64", "-o", str(capture)).ready()
-    did = run(workload("preempting.py", "--seconds", str(SECONDS), "--log", str(log)))
+    did = run(workload("preempting.py", "--pairs", str(PAIRS), "--log", str(log)))
     skipped, taken = misses(), taken_over()
     ended = tracer.interrupt().end()
     return {**ended, "workload": did, "skipped": skipped, "taken": taken}

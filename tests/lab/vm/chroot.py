@@ -25,6 +25,14 @@ def inside(top: Path, at_mnt: Path, command: Sequence[str], log: Path | None = N
     return run([*wrapped, *command], log=log)
 
 
+def compile_probes(top: Path, at_mnt: Path, machine: str) -> None:
+    """Compile the probes of the tool in `at_mnt` with the bcc of the tree `top`, as installing it
+    does."""
+    command = ["PYTHONPATH=/mnt", "PYTHONDONTWRITEBYTECODE=1", "python3"]
+    command += ["-m", "dmabuf_tool.probes.prepare", "--machine", machine, "--page-size", "4096"]
+    inside(top, at_mnt, [*command, "/mnt/dmabuf_tool/bpf/objects"])
+
+
 def compile_python(top: Path, at_mnt: Path, *below: str, mode: str = "timestamp") -> None:
     """Byte-compile directories of `at_mnt` with the Python of the tree `top`."""
     # -s: tracebacks show paths as the guest sees them. Tests of libraries are never imported.

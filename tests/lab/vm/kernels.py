@@ -13,8 +13,12 @@ _GUEST = """
 """
 GUEST_PACKAGES = tuple(_GUEST.split())
 
-# Where test modules are compiled: kernel headers stay out of the guest, the tool must do without.
-_BUILD = "base-files base-passwd bash coreutils dash findutils gawk grep kmod make python3 sed"
+# Where test modules and the tool's probes are compiled: kernel headers stay out of the guest, the
+# tool must do without. The bcc is the guest's own distribution's.
+_BUILD = """
+    base-files base-passwd bash coreutils dash findutils gawk grep kmod make python3
+    python3-bpfcc sed
+"""
 BUILD_PACKAGES = tuple(_BUILD.split())
 
 
@@ -48,6 +52,11 @@ class Kernel:
     def cross_compile(self) -> str:
         """kbuild's CROSS_COMPILE; empty where the compiler is native."""
         return "" if self.arch == "amd64" else "aarch64-linux-gnu-"
+
+    @property
+    def machine(self) -> str:
+        """What uname -m says."""
+        return {"amd64": "x86_64", "arm64": "aarch64"}[self.arch]
 
     @property
     def karch(self) -> str:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The tool itself, laid out as installed and byte-compiled for one guest's Python.
+"""The tool itself, laid out as installed: byte-compiled for one guest's Python, with its probes.
 
 The checkout is at /project too, but importing from a network file system costs an emulated
 guest seconds; this copy travels in the initrd.
@@ -10,7 +10,8 @@ import shutil
 from pathlib import Path
 
 from . import cache
-from .chroot import compile_python
+from .chroot import compile_probes, compile_python
+from .host import step
 from .image import Image
 
 # As in pyproject.toml's package-dir: the BPF sources are installed inside the package.
@@ -32,13 +33,14 @@ def ensure(image: Image) -> Path:
 
 
 def _build(image: Image, place: Path) -> None:
-    with cache.building(place) as work:
+    with cache.building(place) as work, step(f"{image.kernel.name}: compiling the tool's probes"):
         for top, target in LAYOUT.items():
             source = cache.PROJECT / top
             for path in cache.files(source):
                 copy = work / target / path.relative_to(source)
                 copy.parent.mkdir(parents=True, exist_ok=True)
                 shutil.copy(path, copy)
-        if os.geteuid() == 0:  # else it works as well, and starts slower
+        if os.geteuid() == 0:  # else it works as well, and compiles when it starts
             # Unchecked: the initrd keeps no modification times, and the copy never changes.
             compile_python(image.build_root, work, "dmabuf_tool", mode="unchecked-hash")
+            compile_probes(image.build_root, work, image.kernel.machine)
