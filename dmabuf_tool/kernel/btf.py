@@ -71,6 +71,7 @@ class Btf:
                 " a kernel with CONFIG_DEBUG_INFO_BTF=y is needed"
             )
         self._base = base  # the base must outlive what is split from it
+        self._found: dict[tuple[str, int], int] = {}
 
     def close(self) -> None:
         """Give the parsed types back (some 10 MB for a kernel)."""
@@ -129,7 +130,12 @@ class Btf:
         return None
 
     def _find(self, name: str, kind: int) -> int:
-        return int(_lib().btf__find_by_name_kind(self._btf, name.encode(), kind))
+        """Once: where a kernel's types are not sorted by name (before 7.0), libbpf goes through
+        all of them, a millisecond each time."""
+        key = name, kind
+        if key not in self._found:
+            self._found[key] = int(_lib().btf__find_by_name_kind(self._btf, name.encode(), kind))
+        return self._found[key]
 
     def _text(self, offset: int) -> str:
         value: bytes | None = _lib().btf__name_by_offset(self._btf, offset)

@@ -21,8 +21,9 @@ _TRIAL: Final = ("dma_buf_detach", "vfs_read")
 """Functions to try fentry on: the first that is in BTF."""
 
 
-def probe(btf: Btf) -> Abilities:
-    """Try one program of each kind.
+def probe(btf: Btf, *, all_methods: bool = True) -> Abilities:
+    """Try one program of each kind. Without `all_methods` only until one works: others are then
+    taken to work as well, and whoever attaches by them finds out.
 
     Raises ToolError where BPF is not allowed at all (not root, lockdown).
     """
@@ -35,9 +36,10 @@ def probe(btf: Btf) -> Abilities:
                 " (kernel lockdown, containers without CAP_BPF)"
             ) from error
         raise
+    fentry = _works(lambda: try_fentry(btf))
     return Abilities(
-        fentry=_works(lambda: try_fentry(btf)),
-        kprobe_multi=_works(lambda: try_kprobe_multi(btf)),
+        fentry=fentry,
+        kprobe_multi=(fentry and not all_methods) or _works(lambda: try_kprobe_multi(btf)),
         kprobe=links.have_kprobes(),
         raw_tracepoint=True,
         preemptible=preemption.preemptible(),

@@ -44,7 +44,7 @@ class _Means:
         """Look at the running kernel. Raises ToolError where it allows no BPF."""
         target = source.Target.here()
         values = layout.kernel_values(btf) | options.facts(target.page_size)
-        return cls(abilities.probe(btf), values, options, target, workshop)
+        return cls(abilities.probe(btf, all_methods=False), values, options, target, workshop)
 
 
 @dataclass(slots=True)

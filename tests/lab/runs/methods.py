@@ -40,8 +40,8 @@ def main(method: str, *arguments: str) -> None:
 
     probe = abilities.probe
 
-    def only(*given: Any) -> Any:
-        return replace(probe(*given), **{other: other == method for other in METHODS})
+    def only(*given: Any, **options: Any) -> Any:
+        return replace(probe(*given, **options), **{other: other == method for other in METHODS})
 
     abilities.probe = only
     sys.argv = ["dmabuf-tool", *arguments]
