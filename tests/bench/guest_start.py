@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""In a guest: how long a trace takes to begin, first and again, and its memory after a workload."""
+"""In a guest: how long a trace takes to begin, first and again, and where it has to compile; and
+its memory after a workload."""
 
 from __future__ import annotations
 
@@ -16,10 +17,14 @@ OPERATIONS = [
 THEN_LOOK = 'parent=$PPID; "$@" > /dev/null; cat /proc/$parent/status > /tmp/status'
 
 
-def trace(*command: str) -> float:
+INSTALLED = ("dmabuf-tool",)
+UNCOMPILED = (sys.executable, "/project/tests/lab/runs/uncompiled.py")
+
+
+def trace(*command: str, tool: tuple[str, ...] = INSTALLED) -> float:
     """Seconds to "tracing"."""
     done = subprocess.run(
-        ["dmabuf-tool", "trace", "-f", "-o", "/tmp/x.dmabuf", "--", *command],
+        [*tool, "trace", "-f", "-o", "/tmp/x.dmabuf", "--", *command],
         stderr=subprocess.PIPE,
         text=True,
         check=True,
@@ -36,7 +41,9 @@ def main() -> None:
     again = trace("sh", "-c", THEN_LOOK, "sh", *OPERATIONS)
     status = Path("/tmp/status").read_text()
     rss = next(line for line in status.splitlines() if line.startswith("VmRSS:"))
-    print(json.dumps({"first_s": first, "again_s": again, "rss_kib": int(rss.split()[1])}))
+    compiling = trace("true", tool=UNCOMPILED)
+    result = {"first_s": first, "again_s": again, "compiling_s": compiling}
+    print(json.dumps({**result, "rss_kib": int(rss.split()[1])}))
 
 
 main()
