@@ -41,7 +41,7 @@ REQUIREMENTS: Final = {
     "dma-buf": "this kernel has no dma-buf",
     "types": "the layout of kernel structs is unknown",
     "libbpf": "libbpf, which reads the kernel's types, is missing",
-    "bcc": "bcc, which compiles the probes, is missing",
+    "bcc": "the probes are not compiled, and bcc, which does that, is missing",
     "attach": "no way to attach to kernel functions: neither kprobes nor fentry work",
     "lockdown": "lockdown forbids reading kernel memory",
 }

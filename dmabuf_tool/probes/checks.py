@@ -15,7 +15,7 @@ from dmabuf_tool.errors import ToolError
 from dmabuf_tool.kernel import config, preemption, symbols
 from dmabuf_tool.kernel.btf import Btf
 from dmabuf_tool.kernel.checks import DEGRADED, MISSING, OK, Check
-from dmabuf_tool.probes import abilities, modules, plan
+from dmabuf_tool.probes import abilities, modules, objects, plan, source
 from dmabuf_tool.probes.providers import PROVIDERS
 
 _METHODS: Final = ("fentry", "kprobe_multi", "kprobe")
@@ -56,10 +56,22 @@ def run() -> list[Check]:
     finally:
         btf.close()
     return [
-        *(tracepoints, fentry, multi, kprobe),
+        *(_compiled(ways), tracepoints, fentry, multi, kprobe),
         *(_hook(way, bool(can.methods())) for way in ways),
         *providers,
     ]
+
+
+def _compiled(ways: list[plan.Way]) -> Check:
+    """Whether a trace would have to compile; it can do without bcc where it has not to."""
+    what = "compiled probes"
+    units = source.compose(plan.HOOKS, ways, source.definitions({}), source.Target.here())
+    if all(objects.load(unit) is not None for unit in units):
+        return Check("compiled", what, OK, "for what this kernel allows", needed="bcc")
+    return Check(
+        *("compiled", what, DEGRADED, "a trace compiles them when it begins"),
+        "install the tool as root, with bcc there, or trace once",
+    )
 
 
 def _providers(btf: Btf, can: plan.Abilities) -> list[Check]:

@@ -16,7 +16,7 @@ import contextlib
 import json
 import os
 import stat
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -114,26 +114,23 @@ def key_of(unit: Unit) -> str:
 
 def load(unit: Unit) -> Compiled | None:
     """A text's object, from the tool or the cache; None where there is none that may be trusted."""
-    name = f"{key_of(unit)}.json"
-    place = Path(directory())
+    name, place = f"{key_of(unit)}.json", Path(directory())
+    return _read(OBJECTS_DIRECTORY / name) or _read(place / name, place)
+
+
+def _read(path: Path, mine: Path | None = None) -> Compiled | None:
+    """A file's object; below `mine`, only if that and the file are the user's own."""
     try:
-        with contextlib.suppress(FileNotFoundError):
-            return _read(OBJECTS_DIRECTORY / name)
-        if not _private(os.lstat(place)):
+        if mine and not _private(os.lstat(mine)):
             return None
-        return _read(place / name, _private)
+        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        with open(fd, "rb") as file:
+            facts = os.fstat(fd)
+            if not stat.S_ISREG(facts.st_mode) or (mine and not _private(facts)):
+                return None
+            return Compiled.from_json(json.loads(file.read(_LARGEST)))
     except (OSError, ValueError, KeyError, TypeError):
         return None
-
-
-def _read(path: Path, trusted: Callable[[os.stat_result], bool] = lambda _: True) -> Compiled:
-    """Raises OSError, or ValueError, KeyError or TypeError for what is no object."""
-    fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
-    with open(fd, "rb") as file:
-        facts = os.fstat(fd)
-        if not (trusted(facts) and stat.S_ISREG(facts.st_mode)):
-            raise ValueError("somebody else's")
-        return Compiled.from_json(json.loads(file.read(_LARGEST)))
 
 
 def store(unit: Unit, compiled: Compiled) -> None:
