@@ -109,7 +109,8 @@ def open_module(provider: Provider, base: Btf) -> Module:
     Raises ToolError where they are not as known.
     """
     btf = Btf(VMLINUX.parent / provider.module, base)
-    return Module(provider, btf, layout.values(btf, provider.structs, provider.bitfields))
+    values = layout.values(btf, provider.structs, provider.bitfields)
+    return Module(provider, btf, values, provider.refused())
 
 
 def find(base: Btf, wanted: Collection[str] = ()) -> tuple[list[Module], list[Standing]]:

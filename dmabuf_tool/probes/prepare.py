@@ -28,15 +28,22 @@ _METHODS: Final = ("fentry", "kprobe")
 def units(target: source.Target) -> Iterator[source.Unit]:
     """The texts of kernels that are hooked by one method throughout."""
     for method in _METHODS:
-        can = plan.Abilities(method == "fentry", False, method == "kprobe", raw_tracepoint=True)
-
-        def ways(hooks: tuple[plan.Hook, ...], can: plan.Abilities = can) -> list[plan.Way]:
-            return plan.resolve(can, lambda _: 0, lambda _: True, (), hooks)
-
-        yield from source.compose(plan.HOOKS, ways(plan.HOOKS), source.definitions({}), target)
+        can = plan.Abilities(method == "fentry", False, kprobe=True, raw_tracepoint=True)
+        ways = plan.resolve(can, _known, _has)
+        yield from source.compose(plan.HOOKS, ways, source.definitions({}), target)
         for provider in PROVIDERS:
-            yield from modules.units_of(provider, ways(provider.hooks), target)
+            ways = plan.resolve(can, _known, _has, provider.refused(), provider.hooks)
+            yield from modules.units_of(provider, ways, target)
     yield iterator.unit(target)
+
+
+def _known(function: str) -> int:
+    """Every function is there; with how many arguments makes no text another."""
+    return 0
+
+
+def _has(tracepoint: str) -> bool:
+    return True
 
 
 def prepare(place: Path, target: source.Target) -> int:

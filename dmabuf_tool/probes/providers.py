@@ -21,7 +21,9 @@ from dmabuf_tool.probes.plan import Hook
 class Provider:
     """One module: what is hooked in it, and the members its programs read.
 
-    `arities`: functions whose handlers count on their number of arguments.
+    `arities`: functions whose handlers count on their number of arguments. `no_fentry`: functions
+    that fentry programs cannot read, as the verifier knows no type for a pointer to a pointer
+    (btf_ctx_access(), kernel/bpf/btf.c): it is not tried.
     """
 
     module: str
@@ -29,6 +31,11 @@ class Provider:
     structs: Structs
     bitfields: tuple[tuple[str, str], ...] = ()
     arities: Mapping[str, int] = field(default_factory=dict)
+    no_fentry: tuple[str, ...] = ()
+
+    def refused(self) -> set[tuple[str, str]]:
+        """As plan.resolve() takes it, before anything was tried."""
+        return {(function, "fentry") for function in self.no_fentry}
 
 
 def _enter(name: str, subject: str, function: str, lost: str, *, required: bool = False) -> Hook:
@@ -203,6 +210,7 @@ PROVIDERS: Final = (
             },
         },
         arities={"nouveau_vma_new": 3, "nouveau_vma_map": 2, "nouveau_vmm_init": 3},
+        no_fentry=("nouveau_vma_new", "nouveau_vma_del"),
     ),
     # From 6.17 an offset comes before the length, and msm goes through drm_gpuvm.
     Provider(

@@ -35,8 +35,6 @@ MEMORY_MB = 2048
 TIMEOUT_S = 3000
 """For a guest that hangs: many times what it takes."""
 
-_panics: list[str] = []
-
 
 @dataclass(frozen=True)
 class Guest:
@@ -63,6 +61,20 @@ class Guest:
         """A capture of the share."""
         return self.share / f"{name}.dmabuf"
 
+    def times(self) -> str:
+        """A line with each run's seconds, of the clock and of the guest's processors."""
+        file = self.share / "times"
+        lines = [line.split() for line in file.read_text().splitlines()] if file.exists() else []
+        spent = [(name, float(clock), float(worked)) for name, clock, worked in lines]
+        spent.sort(key=lambda one: -one[1])
+        clock, worked = sum(one[1] for one in spent), sum(one[2] for one in spent)
+        each = ", ".join(f"{name} {clock:.0f}/{worked:.0f}" for name, clock, worked in spent)
+        return f"{self.kernel}: {clock:.0f} s, {worked:.0f} of processors' time: {each}"
+
+
+_panics: list[str] = []
+_ended: list[Guest] = []
+
 
 def _boot(kernel: str, share: Path) -> Guest:
     command = [
@@ -77,7 +89,9 @@ def _boot(kernel: str, share: Path) -> Guest:
         if done.returncode != LAB_FAILED or "Kernel panic" not in done.stdout:
             break
         _panics.append(f"{kernel}: the guest's kernel panicked:\n{done.stdout}")
-    return Guest(kernel, share, done.returncode, done.stdout)
+    guest = Guest(kernel, share, done.returncode, done.stdout)
+    _ended.append(guest)
+    return guest
 
 
 def _order(kernel: str) -> list[str]:
@@ -120,7 +134,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:
-    """Say loudly when a guest had to be run again."""
+    """What each guest's time went to; and loudly when one had to be run again."""
+    for guest in _ended:
+        terminalreporter.write_line(guest.times())
     for panic in _panics:
         terminalreporter.section("GUEST KERNEL PANIC, RUN AGAIN", red=True)
         terminalreporter.write_line(panic)

@@ -51,3 +51,8 @@ def test_list_equals_bufinfo(guest):
         assert [process["pid"] for process in buffer["processes"]] == [result["holder"]]
     assert result["list_text"]["status"] == 0
     assert result["list_text"]["stdout"].splitlines()[-1].startswith("3 buffers, 84.0 KiB;")
+
+
+def test_no_trace_had_to_compile(guest):
+    """By whatever method, and with whatever module: all texts came with the tool."""
+    assert guest["compiled"]["texts"] == []

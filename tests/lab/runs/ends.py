@@ -41,8 +41,9 @@ def recorded(capture: Path) -> int:
 
 @contextlib.contextmanager
 def endless_load() -> Iterator[None]:
-    """Operations for as long as it takes, and no longer, whatever goes wrong meanwhile."""
-    command = workload("random_ops.py", "--operations", "1000000")
+    """Operations for as long as it takes, and no longer, whatever goes wrong meanwhile. With
+    pauses: what is looked at is how a trace ends, and the processors are needed for that."""
+    command = workload("random_ops.py", "--operations", "1000000", "--pause-ms", "4")
     with subprocess.Popen(command, stdout=subprocess.DEVNULL, start_new_session=True) as load:
         try:
             yield

@@ -178,8 +178,9 @@ def save(name: str, scenario: Callable[[], Result]) -> None:
     except Exception:
         result = {"error": traceback.format_exc()}
     seconds, worked = time.monotonic() - begin, busy_s() - worked
-    result["seconds"] = round(seconds, 1)
     (SHARE / f"{name}.json").write_text(json.dumps(result, indent=1))
+    with (SHARE / "times").open("a") as times:
+        times.write(f"{name} {seconds:.1f} {worked:.1f}\n")
     state = "failed" if "error" in result else "done"
     print(
         f"{os.uname().release} {name}: {state} in {seconds:.1f} s,"

@@ -8,6 +8,8 @@ from pathlib import Path
 
 from harness import Result, lab, tool, uapi
 
+from dmabuf_tool.probes import cache
+
 BUFINFO = Path("/sys/kernel/debug/dma_buf/bufinfo")
 
 
@@ -30,6 +32,11 @@ def inspection() -> Result:
         for fd in buffers:
             os.close(fd)
     return result
+
+
+def compiled() -> Result:
+    """At the end: the texts that did not come with the tool."""
+    return {"texts": sorted(path.name for path in Path(cache.directory()).glob("*"))}
 
 
 def surroundings() -> Result:

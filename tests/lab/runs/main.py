@@ -11,7 +11,7 @@ from faults_late import faults_late
 from filters import filters
 from findings import contiguous, healthy
 from harness import SHARE, lab, save
-from inspection import inspection, surroundings
+from inspection import compiled, inspection, surroundings
 from levels import levels
 from methods import methods
 from preempted import preempted
@@ -36,6 +36,7 @@ SCENARIOS = {
     "full_disk": full_disk,
     "methods": methods,
     "providers": providers,
+    "compiled": compiled,
 }
 
 

@@ -17,6 +17,7 @@ import random
 import select
 import socket
 import sys
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -215,7 +216,7 @@ class Worker:
         self.account.did("take")
         return True
 
-    def run(self, operations: int) -> None:
+    def run(self, operations: int, pause_s: float) -> None:
         names, weights = list(WEIGHTS), list(WEIGHTS.values())
         done = 0
         while done < operations:
@@ -225,6 +226,8 @@ class Worker:
             except OSError as e:
                 self.account.surprise(f"{name}: {e}")
                 return
+            if pause_s:
+                time.sleep(pause_s)
 
     def wind_down(self) -> None:
         """Undoes half by hand, leaves the rest to the closing of the file."""
@@ -244,8 +247,8 @@ class Worker:
         self.peer.close()
 
 
-def child(worker: Worker, operations: int, result: int) -> None:
-    worker.run(operations)
+def child(worker: Worker, operations: int, pause_s: float, result: int) -> None:
+    worker.run(operations, pause_s)
     worker.wind_down()
     with os.fdopen(result, "w") as f:
         json.dump({"done": worker.account.done, "unexpected": worker.account.unexpected}, f)
@@ -259,7 +262,9 @@ def ring(n: int) -> list[socket.socket]:
     return ends
 
 
-def fork_worker(worker_args: tuple, operations: int, others: list[socket.socket]) -> tuple:
+def fork_worker(
+    worker_args: tuple, operations: int, pause_s: float, others: list[socket.socket]
+) -> tuple:
     """Starts a child; its pid and the fd its account comes from."""
     read, write = os.pipe()
 
@@ -267,7 +272,7 @@ def fork_worker(worker_args: tuple, operations: int, others: list[socket.socket]
         os.close(read)
         for s in others:
             s.close()
-        child(Worker(*worker_args), operations, write)
+        child(Worker(*worker_args), operations, pause_s, write)
 
     pid = fork(work)
     os.close(write)
@@ -279,6 +284,7 @@ def main() -> int:
     p.add_argument("--seed", type=int, default=1)
     p.add_argument("--operations", type=int, default=10_000, help="by all processes together")
     p.add_argument("--processes", type=int, default=2)
+    p.add_argument("--pause-ms", type=float, default=0, help="of a process, between operations")
     p.add_argument("--log", help="write the driver's log here at the end")
     args = p.parse_args()
     account = Account("random_ops")
@@ -295,7 +301,7 @@ def main() -> int:
         for i in range(args.processes):
             others = [s for s in ends if s is not ends[i]]
             worker_args = (f"{args.seed}.{i}", stock, ends[i])
-            children.append(fork_worker(worker_args, share[i], others))
+            children.append(fork_worker(worker_args, share[i], args.pause_ms / 1000, others))
         for s in ends:
             s.close()
         for pid, fd in children:
