@@ -117,10 +117,12 @@ static inline bool is_told(struct call *c)
 	u64 call = number(c->arg[0]) + number(c->arg[1]);
 	u64 *stamp;
 
-	if (role() == FIRST)
-		stamps.update(&key, &call);
-	if (role() != SECOND)
+	if (role() == ALONE)
 		return false;
+	if (role() == FIRST) {
+		stamps.update(&key, &call);
+		return false;
+	}
 	stamp = stamps.lookup(&key);
 	if (stamp && *stamp == call) {
 		stamps.delete(&key);

@@ -155,8 +155,8 @@ int {name}(struct pt_regs *ctx)
 
 
 def _programs_of(number: int, way: Way) -> list[tuple[Program, str]]:
-    """The programs of a hook. They ask whether they are the second of two (is_told(), for those
-    whose handlers do not know) whether or not they will be: the loader says so."""
+    """The programs of a hook. Those by fentry ask whether they are the second of two (is_told(),
+    where their handlers do not know) whether or not they will be: the loader says so."""
     hook = way.hook
     result = []
     kept = way.method in KPROBES and hook.exit  # a kretprobe does not know the arguments
@@ -167,7 +167,8 @@ def _programs_of(number: int, way: Way) -> list[tuple[Program, str]]:
         name, handler = f"{hook.name}_{end}", f"on_{hook.name}_{end}"
         program = Program(name, way, at_return, 2 * number + at_return)
         if way.method not in KPROBES:
-            told = "" if hook.knows else "is_told(&c) ? 0 : "
+            asks = way.method == "fentry" and not hook.knows
+            told = "is_told(&c) ? 0 : " if asks else ""
             text = _FENTRY.format(name=name, handler=handler, number=program.number, told=told)
         elif at_return:
             text = _KPROBE_RETURN.format(name=name, handler=handler, number=number)

@@ -26,6 +26,12 @@ def test_programs_ask_whether_they_are_the_second() -> None:
     assert "return is_told(&c) ? 0 : on_pin_exit(&c);" in unit.text
 
 
+def test_tracepoints_have_no_second_program() -> None:
+    """And not two arguments, all of them: the kernel refuses a program that reads one too many."""
+    (unit,) = units(True, "bounce")
+    assert "return on_bounce_entry(&c);" in unit.text
+
+
 def test_handlers_with_frames_find_out_by_themselves() -> None:
     (unit,) = units(True, "map")
     assert "return on_map_exit(&c);" in unit.text
