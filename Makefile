@@ -17,7 +17,10 @@ LAB_PACKAGES := qemu-system-x86 qemu-system-arm mmdebstrap debian-archive-keyrin
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' Makefile
 
-test: venv-packages lab-packages lint test-unit test-native images test-lab ## everything, from nothing; needs root and apt
+# Packages first, one after the other: apt and dpkg have a lock.
+test: venv-packages test-packages lab-packages .venv/installed ## everything, from nothing; needs root and apt
+	@$(MAKE) --no-print-directory -j2 lint test-unit
+	@$(MAKE) --no-print-directory test-native images test-lab
 
 test-unit: .venv/installed test-packages ## unit tests only: under a minute, no root
 	@echo "== unit tests"
