@@ -140,7 +140,7 @@ static inline bool is_making(struct frame *frame)
  * Enter a call. NULL with `told` when the first of two programs did; NULL alone when there is no
  * room. Frames of calls whose return was never seen are dropped: they are not above this one in
  * the stack, or have its key (no call nests inside itself on one attachment, the reservation lock
- * is held).
+ * is held). Only of kretprobes the kernel does not count what it skipped.
  */
 static inline struct frame *push_frame(struct call *c, int kind, u64 key, bool *told)
 {
@@ -170,9 +170,8 @@ static inline struct frame *push_frame(struct call *c, int kind, u64 key, bool *
 		if (frame->stack > stack && !is_frame(frame, kind, key))
 			break;
 		depth--;
-#ifndef TYPED_ARGUMENTS	/* a twin's are counted by what the kernel says it skipped */
-		count(ST_CALLS_LOST, 1);
-#endif
+		if (FACT(KRETPROBES))
+			count(ST_CALLS_LOST, 1);
 	}
 	if (depth >= FRAMES) {
 		count(ST_CALLS_LOST, 1);
@@ -211,10 +210,8 @@ static inline struct frame *pop_frame(struct call *c, struct thread *thread, int
 		frame = frame_at(thread, depth);
 		if (!is_frame(frame, kind, key))
 			continue;
-#ifndef TYPED_ARGUMENTS
-		if (i)
+		if (i && FACT(KRETPROBES))
 			count(ST_CALLS_LOST, 1);
-#endif
 		if (role() == SECOND)
 			take_over(c);
 		thread->depth = depth;

@@ -22,8 +22,8 @@ _TRIAL: Final = ("dma_buf_detach", "vfs_read")
 
 
 def probe(btf: Btf, *, all_methods: bool = True) -> Abilities:
-    """Try one program of each kind. Without `all_methods` only until one works: others are then
-    taken to work as well, and whoever attaches by them finds out.
+    """Try one program of each kind. Without `all_methods` only those that a plan will ask for:
+    where fentry is all it needs, others are taken to work, and whoever attaches by them finds out.
 
     Raises ToolError where BPF is not allowed at all (not root, lockdown).
     """
@@ -36,13 +36,14 @@ def probe(btf: Btf, *, all_methods: bool = True) -> Abilities:
                 " (kernel lockdown, containers without CAP_BPF)"
             ) from error
         raise
-    fentry = _works(lambda: try_fentry(btf))
+    fentry, preemptible = _works(lambda: try_fentry(btf)), preemption.preemptible()
+    taken = fentry and not preemptible and not all_methods
     return Abilities(
         fentry=fentry,
-        kprobe_multi=(fentry and not all_methods) or _works(lambda: try_kprobe_multi(btf)),
+        kprobe_multi=taken or _works(lambda: try_kprobe_multi(btf)),
         kprobe=links.have_kprobes(),
         raw_tracepoint=True,
-        preemptible=preemption.preemptible(),
+        preemptible=preemptible,
     )
 
 

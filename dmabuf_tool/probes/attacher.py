@@ -44,6 +44,7 @@ class _Means:
         """Look at the running kernel. Raises ToolError where it allows no BPF."""
         target = source.Target.here()
         values = layout.kernel_values(btf) | options.facts(target.page_size)
+        values[source.KRETPROBES] = 0
         return cls(abilities.probe(btf, all_methods=False), values, options, target, workshop)
 
 
@@ -100,6 +101,7 @@ def attach(
                 " run 'dmabuf-tool doctor' for the reasons"
             )
         units = source.compose(hooks, ways, source.definitions({}), means.target)
+        means.values[source.KRETPROBES] = int(any(way.method == "kprobe" for way in ways))
         placed = _Placed(ways=[way.to_json() for way in ways], standings=others)
         compiled = _compile(units, there, means)
         placed.make_maps(compiled, options)

@@ -23,8 +23,9 @@ class Hook:
     `entry` and `exit` say which handlers there are. `raw_tracepoint` is used when there is no
     function to hook; its arguments are the handler's. `knows`: the handlers find out by their
     frame whether the first of two programs has told the call; for others the program asks.
-    `returns`: whether the function returns a value. `beside`: a hook for the same in other
-    functions: where that one has its function and this one none, nothing is missing.
+    `returns`: whether the function returns a value. `rare`: called so seldom that what its hook
+    costs does not matter, next to what it takes to attach it. `beside`: a hook for the same in
+    other functions: where that one has its function and this one none, nothing is missing.
     """
 
     name: str
@@ -37,12 +38,17 @@ class Hook:
     raw_tracepoint: str = ""
     knows: bool = False
     returns: bool = True
+    rare: bool = False
     beside: str = ""
 
 
 HOOKS: Final = (
-    Hook("export", "buffer", ("dma_buf_export",), False, True, "births of buffers"),
-    Hook("release", "buffer", ("dma_buf_release",), True, True, "ends of buffers", returns=False),
+    Hook("export", "buffer", ("dma_buf_export",), False, True, "births of buffers", rare=True),
+    Hook(
+        *("release", "buffer", ("dma_buf_release",), True, True, "ends of buffers"),
+        returns=False,
+        rare=True,
+    ),
     # dma_buf_attach() jumps to dma_buf_dynamic_attach() in every kernel: hooked once.
     Hook(
         "attach",
@@ -53,6 +59,7 @@ HOOKS: Final = (
         "attachments",
         required=True,
         knows=True,
+        rare=True,
     ),
     Hook(
         "detach",
@@ -63,6 +70,7 @@ HOOKS: Final = (
         "detaches",
         required=True,
         knows=True,
+        rare=True,
         returns=False,
     ),
     # dma_buf_map_attachment_unlocked() (6.2) calls dma_buf_map_attachment(): counted once.
@@ -87,12 +95,21 @@ HOOKS: Final = (
         knows=True,
         returns=False,
     ),
-    Hook("pin", "buffer", ("dma_buf_pin",), False, True, "pins"),
-    Hook("unpin", "buffer", ("dma_buf_unpin",), True, False, "unpins"),
-    Hook("cpu_begin", "buffer", ("dma_buf_begin_cpu_access",), False, True, "CPU access"),
-    Hook("cpu_end", "buffer", ("dma_buf_end_cpu_access",), False, True, "ends of CPU access"),
+    Hook("pin", "buffer", ("dma_buf_pin",), False, True, "pins", rare=True),
+    Hook("unpin", "buffer", ("dma_buf_unpin",), True, False, "unpins", rare=True),
+    Hook(
+        *("cpu_begin", "buffer", ("dma_buf_begin_cpu_access",), False, True, "CPU access"),
+        rare=True,
+    ),
+    Hook(
+        *("cpu_end", "buffer", ("dma_buf_end_cpu_access",), False, True, "ends of CPU access"),
+        rare=True,
+    ),
     # DMA_BUF_IOCTL_SYNC: compilers put dma_buf_end_cpu_access() into it.
-    Hook("cpu_sync", "buffer", ("dma_buf_ioctl",), True, True, "ends of CPU access by ioctl"),
+    Hook(
+        *("cpu_sync", "buffer", ("dma_buf_ioctl",), True, True, "ends of CPU access by ioctl"),
+        rare=True,
+    ),
     Hook(
         "invalidate",
         "buffer",
@@ -101,8 +118,9 @@ HOOKS: Final = (
         True,
         False,
         "moves of buffers",
+        rare=True,
     ),
-    Hook("device_gone", "attach", ("device_del",), True, False, "removals of devices"),
+    Hook("device_gone", "attach", ("device_del",), True, False, "removals of devices", rare=True),
     Hook(
         "dma_map_sg",
         "map",
@@ -133,33 +151,39 @@ HOOKS: Final = (
     ),
     Hook(
         "domain_attach",
-        "iommu",
+        "domain",
         ("__iommu_attach_device",),
         False,
         True,
         "switches of IOMMU domains",
+        rare=True,
     ),
     # What drivers call: __iommu_domain_alloc() is inlined there. The older one was there alone up
     # to 6.10, and went in 6.13: f6440fcc9c7b ("iommu: Remove iommu_domain_alloc()").
     Hook(
         "domain_alloc",
-        "iommu",
+        "domain",
         ("iommu_paging_domain_alloc_flags", "iommu_paging_domain_alloc"),
         False,
         True,
         "births of private IOMMU domains",
+        rare=True,
         beside="domain_alloc_bus",
     ),
     Hook(
         "domain_alloc_bus",
-        "iommu",
+        "domain",
         ("iommu_domain_alloc",),
         False,
         True,
         "births of private IOMMU domains",
+        rare=True,
         beside="domain_alloc",
     ),
-    Hook("domain_free", "iommu", ("iommu_domain_free",), True, False, "ends of IOMMU domains"),
+    Hook(
+        *("domain_free", "domain", ("iommu_domain_free",), True, False, "ends of IOMMU domains"),
+        rare=True,
+    ),
     Hook(
         "bounce",
         "iommu",
@@ -227,14 +251,18 @@ class Abilities:
     """Kernel code can be preempted: fentry programs may then be skipped (kernel/preemption.py),
     and have twins."""
 
-    def methods(self) -> list[Method]:
+    def methods(self, *, rare: bool = False) -> list[Method]:
         """Ways to hook a function, the best first.
 
         fentry costs least, also with twins where the kernel is preemptible; kprobe_multi loses
-        nothing to preemption; a kretprobe has a limited number of calls under way, ten or twice
-        the CPUs, and what is beyond goes unseen.
+        nothing to preemption, and needs no twins: ftrace goes over all its records once for a
+        link, where a second program of a trampoline takes it twice, and each of four. A kretprobe
+        has a limited number of calls under way, ten or twice the CPUs, and what is beyond goes
+        unseen.
         """
         order: tuple[Method, ...] = ("fentry", "kprobe_multi", "kprobe")
+        if rare and self.preemptible:
+            order = ("kprobe_multi", "fentry", "kprobe")
         return [method for method in order if getattr(self, method)]
 
     def to_json(self) -> dict[str, bool]:
@@ -274,7 +302,7 @@ def _way(
 ) -> Way:
     for function in hook.functions:
         count = arity(function)
-        for method in abilities.methods():
+        for method in abilities.methods(rare=hook.rare):
             if count is not None and (function, method) not in refused:
                 twins = method == "fentry" and abilities.preemptible
                 return Way(hook, method, function, count, twins)

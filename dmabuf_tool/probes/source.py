@@ -55,7 +55,14 @@ class Options:
         return {"events": self.event_ring, "chunks": self.chunk_ring}
 
 
-_FACTS: Final = (marks.ROLE, *Options().facts(4096), *(name for _, name in layout.FLAGS))
+KRETPROBES: Final = "KRETPROBES"
+"""Whether some returns are seen by kretprobes, of which any may go unseen and uncounted."""
+_FACTS: Final = (
+    marks.ROLE,
+    KRETPROBES,
+    *Options().facts(4096),
+    *(name for _, name in layout.FLAGS),
+)
 
 
 def definitions(structs: layout.Structs, bits: layout.BitFields = ()) -> layout.Definitions:
@@ -186,14 +193,16 @@ SUBJECTS: Final[dict[str, tuple[str, ...]]] = {
     "map": ("attachment.bpf.h", "table.bpf.h", "map.bpf.c"),
     "msm": ("table.bpf.h", "level2.bpf.h", "msm.bpf.c"),
     "iommu": ("iommu.bpf.c",),
+    "domain": ("domain.bpf.c",),
 }
 """The files of a subject, beyond those that every subject is built on; any other subject is a
 level-2 provider's."""
 
 _COMMON: Final = ("members.bpf.h", "core.bpf.h", "objects.bpf.h", "frames.bpf.h")
 
-UNITS: Final = (("map", "buffer"), ("attach", "iommu"))
-"""Subjects compiled together: two texts, of about the same length, for two processors."""
+UNITS: Final = (("map", "iommu"), ("buffer", "attach", "domain"))
+"""Subjects compiled together: two texts, for two processors. The second's hooks are rare ones, and
+may all be by kprobes: then it knows no types of arguments (TYPED_ARGUMENTS)."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -80,7 +80,8 @@ class Anything(dict[str, Member]):
 def test_the_loader_knows_a_value_for_each_mark() -> None:
     """Of the core's texts and of every provider's."""
     every: Any = Everything()
-    core = {*layout.kernel_values(every), *source.Options().facts(4096), marks.ROLE}
+    core = {*layout.kernel_values(every), *source.Options().facts(4096)}
+    core |= {marks.ROLE, source.KRETPROBES}
     assert set(source.definitions({}).names.values()) == core
     for one in PROVIDERS:
         defined = source.definitions(one.structs, one.bitfields)

@@ -17,12 +17,23 @@ def units(preemptible: bool, *names: str) -> list[source.Unit]:
     return source.compose(hooks, ways, source.definitions({}), TARGET)
 
 
-def test_texts_are_the_same_with_twins_and_without() -> None:
-    assert [unit.text for unit in units(True)] == [unit.text for unit in units(False)]
+def test_a_text_is_the_same_with_twins_and_without() -> None:
+    """Of what is called often, and has twins on a preemptible kernel."""
+    assert units(True)[0].text == units(False)[0].text
+    assert all(p.way.twins for p in units(True)[0].programs if p.way.method == "fentry")
+
+
+def test_what_is_rare_has_no_twins_where_they_would_be_needed() -> None:
+    methods = {p.name: p.way.method for unit in units(True) for p in unit.programs}
+    assert methods["attach_exit"] == methods["pin_exit"] == "kprobe_multi"
+    assert methods["map_exit"] == methods["iommu_map_exit"] == "fentry"
+    assert {p.way.method for unit in units(False) for p in unit.programs} == {
+        *("fentry", "raw_tracepoint"),
+    }
 
 
 def test_programs_ask_whether_they_are_the_second() -> None:
-    (unit,) = units(True, "pin")
+    (unit,) = units(False, "pin")
     assert "return is_told(&c) ? 0 : on_pin_exit(&c);" in unit.text
 
 
