@@ -13,6 +13,8 @@ static inline int on_attach_entry(struct call *c)
 		return 0;
 	frame_device(frame, (void *)c->arg[1]);
 	frame->attachment = next_id(ID_ATTACHMENT);
+	/* Not at the return: by fprobes, stacks end there on some kernels. */
+	frame->caller = kernel_stack(c);
 	return 0;
 }
 
@@ -55,7 +57,7 @@ static inline void send_attach(struct call *c, struct frame *frame)
 	e->buffer = fresh.buffer;
 	e->attachment = fresh.id;
 	e->device = fresh.device;
-	e->stack = kernel_stack(c);
+	e->stack = frame ? frame->caller : kernel_stack(c);
 	if (frame)
 		e->duration_ns = e->ts_ns - frame->start_ns;
 	if (ops) {

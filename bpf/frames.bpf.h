@@ -26,6 +26,8 @@ struct frame {
 	u64 bounce_address, bounce_bytes;
 	u32 bounces;
 	u32 dma_stamp;
+	s32 caller;			/* of an attach: its call stack */
+	u32 spare;
 };
 
 /*

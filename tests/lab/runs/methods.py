@@ -2,7 +2,7 @@
 """The same small workload seen through each way to hook a function that is not the first choice.
 
 `methods.py METHOD ARGUMENTS...` is dmabuf-tool on a kernel that can do nothing but METHOD (and raw
-tracepoints); without arguments it says which methods this kernel has, the best first.
+tracepoints); without arguments it says which methods this kernel has, and which the plan uses.
 """
 
 from __future__ import annotations
@@ -18,10 +18,12 @@ METHODS = ("fentry", "kprobe_multi", "kprobe")
 
 
 def methods() -> Result:
-    """A capture and a log of each method but the first, which all other runs use."""
-    first, *others = json.loads(run([sys.executable, __file__])["stdout"])
+    """A capture and a log of each method but the one that all other runs use, if they use one."""
+    known = json.loads(run([sys.executable, __file__])["stdout"])
     runs = {}
-    for method in others:
+    for method in known["methods"]:
+        if known["used"] == [method]:
+            continue
         log = str(SHARE / f"method-{method}.log")
         runs[method] = run(
             [
@@ -30,7 +32,7 @@ def methods() -> Result:
                 *workload("random_ops.py", "--operations", "400", "--log", log),
             ]
         )
-    return {"first": first, "runs": runs}
+    return {**known, "runs": runs}
 
 
 def main(method: str, *arguments: str) -> None:
@@ -55,4 +57,6 @@ if __name__ == "__main__":
         from dmabuf_tool.kernel.btf import Btf
         from dmabuf_tool.probes import abilities
 
-        print(json.dumps(abilities.probe(Btf()).methods()))
+        can = abilities.probe(Btf())
+        used = dict.fromkeys(can.methods(rare=rare)[0] for rare in (False, True))
+        print(json.dumps({"methods": can.methods(), "used": list(used)}))
