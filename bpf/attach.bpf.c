@@ -13,7 +13,7 @@ static inline int on_attach_entry(struct call *c)
 		return 0;
 	frame_device(frame, (void *)c->arg[1]);
 	frame->attachment = next_id(ID_ATTACHMENT);
-	/* Not at the return: by fprobes, stacks end there on some kernels. */
+	/* Not at the return, from where an fprobe's stack may end early (docs/decisions.md). */
 	frame->caller = kernel_stack(c);
 	return 0;
 }
