@@ -22,8 +22,9 @@ class Provider:
     """One module: what is hooked in it, and the members its programs read.
 
     `arities`: functions whose handlers count on their number of arguments. `no_fentry`: functions
-    that fentry programs cannot read, as the verifier knows no type for a pointer to a pointer
-    (btf_ctx_access(), kernel/bpf/btf.c): it is not tried.
+    that fentry programs cannot read on some kernels, so that it is not tried: the verifier knew no
+    type for a pointer to a pointer (btf_ctx_access(), kernel/bpf/btf.c), and arm64's trampolines
+    took eight arguments (arch/arm64/net/bpf_jit_comp.c, Linux 6.12).
     """
 
     module: str
@@ -92,6 +93,7 @@ PROVIDERS: Final = (
                 "gem.obj": "struct drm_gem_object *{}",
             },
         },
+        no_fentry=("drm_gpuvm_init",),
     ),
     # Only what drm_gpuvm cannot know.
     Provider(
