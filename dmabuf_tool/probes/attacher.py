@@ -23,9 +23,8 @@ from dmabuf_tool.probes import abilities, bpf, layout, linker, links, marks, mod
 from dmabuf_tool.probes.objects import Compiled
 from dmabuf_tool.probes.workshop import Workshop
 
-_ATTEMPTS: Final = 4
+_ATTEMPTS: Final = 12
 """How often the plan is made again after a refusal before giving up."""
-_ATTEMPTS_OF_MODULE: Final = 12
 
 
 @dataclass(slots=True)
@@ -174,7 +173,7 @@ def _join(
     try:
         fd = _types_of(name, means.can)
         try:
-            for _ in range(_ATTEMPTS_OF_MODULE):
+            for _ in range(_ATTEMPTS):
                 ways = module.resolve(means.can)
                 units = module.units(ways, means.target)
                 programs = {program for unit in units for program in unit.names}
