@@ -23,7 +23,8 @@ KPROBES: Final[tuple[Method, ...]] = ("kprobe", "kprobe_multi")
 """Methods whose programs get registers and, at return, no arguments."""
 
 _TRACEPOINT_ARGUMENTS: Final = 3
-"""As many of a raw tracepoint's are looked at: each that is hooked has them."""
+"""As many of a raw tracepoint's are looked at. Some have fewer: the kernel does not attach a
+program that reads more than there are."""
 PROGRAMS: Final = 512
 """As many programs at most: two for each of 256 ways."""
 
