@@ -119,11 +119,24 @@ def outcome(trace: Trace, cuts: list[int]) -> dict:
     }  # fmt: skip
 
 
-@pytest.mark.parametrize("wild", [0.0, 0.02, 0.1, 0.4])
+WILD = (0.0, 0.02, 0.1, 0.4)
+
+
+@pytest.mark.parametrize("wild", WILD)
+def test_one_by_one_is_as_if_each_came_alone(wild, monkeypatch):
+    trace = traffic(0, wild)
+    alone = outcome(trace, list(range(len(trace))))
+    assert alone["usage"]
+    monkeypatch.setattr(bulk, "_FEW", len(trace) + 1)
+    assert outcome(trace, []) == alone
+
+
+@pytest.mark.parametrize("wild", WILD)
 @pytest.mark.parametrize("seed", range(4))
 def test_at_once_and_one_by_one(seed, wild, monkeypatch):
     trace = traffic(seed, wild)
-    one_by_one = outcome(trace, list(range(len(trace))))
+    monkeypatch.setattr(bulk, "_FEW", len(trace) + 1)
+    one_by_one = outcome(trace, [])
     assert one_by_one["usage"]
     for few in (0, 16):
         monkeypatch.setattr(bulk, "_FEW", few)
