@@ -23,9 +23,8 @@ import pytest
 LAB = Path(__file__).parent
 sys.path[:0] = [str(LAB), str(LAB.parents[1])]
 
-KERNELS = ("6.1", "arm64", "6.12", "7.2")
-"""In the order in which they are booted: those that take longest first. 6.1 and 6.12 wait much, for
-grace periods as probes come and go; arm64, whose emulation is slow, keeps processors busy."""
+from matrix import KERNELS, runs_of  # noqa: E402 (the path is set above)
+
 RUNS = 3
 """Of a guest whose kernel panics each time."""
 LAB_FAILED = 125
@@ -79,7 +78,7 @@ def _boot(kernel: str, share: Path) -> Guest:
     command = [
         *(str(LAB / "run"), "--kernel", kernel, "--memory", str(MEMORY_MB)),
         *("--share", str(share), "--timeout", str(TIMEOUT_S)),
-        *("--", "python3", "tests/lab/runs/main.py", *_order(kernel)),
+        *("--", "python3", "tests/lab/runs/main.py", "--rest", *runs_of(kernel)),
     ]
     for _ in range(RUNS):
         done = subprocess.run(
@@ -91,12 +90,6 @@ def _boot(kernel: str, share: Path) -> Guest:
     guest = Guest(kernel, share, done.returncode, done.stdout)
     _ended.append(guest)
     return guest
-
-
-def _order(kernel: str) -> list[str]:
-    """Of two guests that run at once one waits for late faults first and the other in the middle,
-    so that the processors are not idle for both."""
-    return ["--first", "faults_late"] if KERNELS.index(kernel) % 2 else []
 
 
 @pytest.fixture(scope="session")

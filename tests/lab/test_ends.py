@@ -5,7 +5,15 @@ from __future__ import annotations
 
 import json
 
+import pytest
+from matrix import RUNS
+
 from dmabuf_tool.capture.reader import open_capture
+
+
+def played(run):
+    """On the kernels that play a run."""
+    return pytest.mark.parametrize("guest", RUNS[run], indirect=True)
 
 
 def one_line(result, status, *words):
@@ -24,12 +32,14 @@ def read(path):
         return count, reader.reason, reader.notes
 
 
+@played("interrupted")
 def test_ctrl_c_while_loading(guest):
     result = guest["interrupted"]
     one_line(result["loading"], 1, "stopped before tracing began")
     assert not result["loading_capture"]
 
 
+@played("interrupted")
 def test_ctrl_c_while_tracing(guest):
     result = guest["interrupted"]["ready"]
     assert result["status"] == 0, result
@@ -54,6 +64,7 @@ def test_kill_leaves_a_readable_capture(guest):
     assert len(notes) == 1  # that it was not closed
 
 
+@played("full_disk")
 def test_a_full_disk_ends_the_recording_and_not_the_trace(guest):
     result = guest["full_disk"]
     assert result["status"] == 0, result["stderr"]
@@ -67,6 +78,7 @@ def test_a_full_disk_ends_the_recording_and_not_the_trace(guest):
     assert json.loads(result["stdout"].splitlines()[-1])["type"] in ("event", "finding")
 
 
+@played("refused")
 def test_refusals_are_one_line(guest):
     result = guest["refused"]
     one_line(result["exists"], 1, "/tmp/there.dmabuf", "-f")
@@ -78,6 +90,7 @@ def test_refusals_are_one_line(guest):
     one_line(result["no_command"], 1, "/nowhere/command")
 
 
+@played("refused")
 def test_a_trace_ends_with_its_time(guest):
     result = guest["refused"]["duration"]
     assert result["status"] == 0, result

@@ -8,7 +8,10 @@ from collections import Counter
 
 import pytest
 from compare import Sides, differences, from_capture, from_log
+from matrix import RUNS
 from test_truth import losses_of, unlogged
+
+pytestmark = pytest.mark.parametrize("guest", RUNS["preempted"], indirect=True)
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,50 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Which run is played on which kernel, as data: for who plays (runs/main.py) and who judges.
+
+What the kernel decides is played on all of them. What the tool decides by itself, once the same
+events come (what it refuses, how it stops, where a capture ends), is the same on all, and emulated
+seconds are dear: one kernel has it.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+KERNELS: Final = ("6.1", "arm64", "6.12", "7.2")
+"""In the order in which they are booted, two at once."""
+
+RUNS: Final[dict[str, tuple[str, ...]]] = {
+    "surroundings": KERNELS,
+    "refused": ("6.12",),
+    "truth": KERNELS,
+    # Where kernel code is preemptible; and where it is not, and nothing may differ.
+    "preempted": ("6.1", "7.2"),
+    "late": KERNELS,
+    # By kprobes alone: with a provider that works here, and where there is none.
+    "reloaded": ("6.1", "7.2"),
+    "levels": KERNELS,
+    "faults_late": KERNELS,
+    "inspection": KERNELS,
+    "healthy": KERNELS,
+    "contiguous": KERNELS,
+    # Three traces at once, where their programs have twins; elsewhere the one with stacks, which
+    # are another matter on each kernel.
+    "filters": ("7.2",),
+    "one_device": ("6.1", "arm64", "6.12"),
+    "interrupted": ("6.12",),
+    "killed": KERNELS,
+    "full_disk": ("6.12",),
+    "methods": KERNELS,
+    "providers": KERNELS,
+    "compiled": KERNELS,
+}
+"""By run, in the order in which they are played."""
+
+
+def runs_of(kernel: str) -> list[str]:
+    """What is played on a kernel. Of two guests that run at once one waits for late faults first
+    and the other in the middle, so that the processors are not idle for both."""
+    runs = [run for run, kernels in RUNS.items() if kernel in kernels]
+    if KERNELS.index(kernel) % 2:
+        runs.sort(key=lambda run: run != "faults_late")
+    return runs
