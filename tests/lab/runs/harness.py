@@ -27,7 +27,7 @@ TIMEOUT = 600.0
 
 Result = dict[str, Any]
 
-sys.path.insert(0, str(WORKLOADS))
+sys.path[:0] = [str(WORKLOADS), str(WORKLOADS.parent)]
 
 import lab  # noqa: E402 (the path is set above)
 import uapi  # noqa: E402

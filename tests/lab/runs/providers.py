@@ -15,6 +15,7 @@ from pathlib import Path
 
 from harness import SHARE, Result, Tracer, lab, run, tool, uapi
 from lab import F, Kind, Lab, Source
+from matrix import NOT_LOADED
 
 MODULES = (
     *("drm_gpuvm", "xe", "i915", "amdgpu", "nouveau", "msm", "panfrost", "panthor", "etnaviv"),
@@ -27,6 +28,12 @@ VA = 0x4000_0000
 def there(name: str) -> bool:
     """Whether a module is loaded."""
     return Path("/sys/module", name).is_dir()
+
+
+def kernel() -> str:
+    """This kernel as the lab calls it."""
+    here = os.uname()
+    return "arm64" if here.machine == "aarch64" else ".".join(here.release.split(".")[:2])
 
 
 def load(name: str) -> bool:
@@ -151,7 +158,8 @@ HELD = "nouveau"
 
 def providers() -> Result:
     """All modules are there when a trace begins; those it hooks by BPF trampolines cannot go."""
-    loaded = [name for name in MODULES if load(name)]
+    wanted = [name for name in MODULES if name not in NOT_LOADED.get(kernel(), ())]
+    loaded = [name for name in wanted if load(name)]
     tracer = Tracer("providers", "-f", "-o", str(SHARE / "providers.dmabuf")).ready()
     held = unload(HELD)
     return {

@@ -12,7 +12,7 @@ from pathlib import Path
 from harness import SHARE, Result, tool, workload
 
 TRACING = Path("/sys/kernel/tracing")
-OPERATIONS = 12000  # as the workload counts; the log has one line each and more
+OPERATIONS = 10_000  # as the workload counts; the log has one line each and more
 
 # What ftrace counts, by the name of the event it stands for.
 FUNCTIONS = {

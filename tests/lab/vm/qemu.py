@@ -42,6 +42,17 @@ ARGUMENTS = {
     "arm64": "console=ttyAMA0",
 }
 
+# An old processor is emulated fastest. QEMU 7.2 emulates AVX2 wrongly: numpy 2.2.4 gave wrong sums
+# with it, or crashed. With ERMS and FSRM kernel and libc copy and clear by "rep movsb": emulated, a
+# byte at a time. XSAVE makes a switch of tasks dear, AVX makes what it saves large; SMAP, SMEP,
+# UMIP and protection keys guard what is thrown away after the run.
+_LEFT_OUT = ("la57", "avx", "avx2", "xsave", "erms", "fsrm", "smap", "smep", "umip", "pku")
+
+PROCESSORS = {
+    "amd64": ",".join(["max", *(f"{feature}=off" for feature in _LEFT_OUT)]),
+    "arm64": "cortex-a72",
+}
+
 PACKAGES = {"amd64": "qemu-system-x86", "arm64": "qemu-system-arm"}
 
 
@@ -69,14 +80,11 @@ def accelerator(machine: Machine) -> list[str]:
     if machine.icount:
         # One nanosecond of guest time an instruction: reproducible figures, not wall time.
         tcg = ["-accel", "tcg,thread=single", "-icount", "shift=0,sleep=off", "-smp", "1"]
-        return [*tcg, "-cpu", "max,avx2=off" if machine.arch == "amd64" else "cortex-a72"]
+        return [*tcg, "-cpu", PROCESSORS[machine.arch]]
     smp = ["-smp", str(machine.cpus)]
     if machine.kvm:
         return ["-accel", "kvm", "-cpu", "host", *smp]
-    # QEMU 7.2 emulates AVX2 wrongly: numpy 2.2.4 gave wrong sums with it, or crashed. With ERMS and
-    # FSRM kernel and libc copy and clear by "rep movsb": emulated, a byte at a time.
-    cpu = "max,la57=off,avx2=off,erms=off,fsrm=off" if machine.arch == "amd64" else "cortex-a72"
-    return ["-accel", "tcg,thread=multi", "-cpu", cpu, *smp]
+    return ["-accel", "tcg,thread=multi", "-cpu", PROCESSORS[machine.arch], *smp]
 
 
 def share(tag: str, path: Path, readonly: bool) -> list[str]:
