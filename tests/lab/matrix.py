@@ -41,9 +41,9 @@ RUNS: Final[dict[str, tuple[str, ...]]] = {
 """By run, in the order in which they are played."""
 
 NOT_LOADED: Final[dict[str, frozenset[str]]] = {"6.12": frozenset({"amdgpu"})}
-"""Modules that stay away though the kernel has them: for each function of a module on x86 the kernel
-goes through the module's symbols (test_for_valid_rec(), kernel/trace/ftrace.c), 21 G instructions
-for this one. arm64's 6.12 loads the same driver."""
+"""Modules that stay away though the kernel has them: for each function of a module x86's kernels go
+through the module's symbols (test_for_valid_rec(), kernel/trace/ftrace.c), 21 G instructions for
+this one. arm64's 6.12 loads the same driver."""
 
 
 def runs_of(kernel: str) -> list[str]:
