@@ -17,8 +17,7 @@ RUNS: Final[dict[str, tuple[str, ...]]] = {
     "surroundings": KERNELS,
     "refused": ("6.12",),
     "truth": KERNELS,
-    # Where kernel code is preemptible; and where it is not, and nothing may differ.
-    "preempted": ("6.1", "7.2"),
+    "preempted": ("7.2",),  # whose code is preemptible
     "late": KERNELS,
     # By kprobes alone: with a provider that works here, and where there is none.
     "reloaded": ("6.1", "7.2"),
@@ -27,10 +26,7 @@ RUNS: Final[dict[str, tuple[str, ...]]] = {
     "inspection": KERNELS,
     "healthy": KERNELS,
     "contiguous": KERNELS,
-    # Three traces at once, where their programs have twins; elsewhere the one with stacks, which
-    # are another matter on each kernel.
-    "filters": ("7.2",),
-    "one_device": ("6.1", "arm64", "6.12"),
+    "filters": ("7.2",),  # where programs have twins
     "interrupted": ("6.12",),
     "killed": KERNELS,
     "full_disk": ("6.12",),
@@ -39,6 +35,15 @@ RUNS: Final[dict[str, tuple[str, ...]]] = {
     "compiled": KERNELS,
 }
 """By run, in the order in which they are played."""
+
+METHODS: Final[dict[str, tuple[str, ...]]] = {
+    "6.1": ("kprobe",),
+    "arm64": ("kprobe",),
+    "6.12": ("kprobe_multi",),
+    "7.2": ("fentry", "kprobe_multi"),
+}
+"""By kernel, the methods it does not use by itself for all and is held to, event for event: fentry
+alone is what 6.1, arm64 and 6.12 use in all other runs."""
 
 NOT_LOADED: Final[dict[str, frozenset[str]]] = {"6.12": frozenset({"amdgpu"})}
 """Modules that stay away though the kernel has them: for each function of a module x86's kernels go

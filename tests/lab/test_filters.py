@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Each filter keeps what it must, all of it, and nothing else, also of three traces at once."""
+"""Each filter keeps what it must, all of it, and nothing else; three traces run at once."""
 
 from __future__ import annotations
 
@@ -10,30 +10,24 @@ from compare import counts, from_capture, from_log
 from matrix import RUNS
 
 from dmabuf_tool.capture.reader import open_capture
-from dmabuf_tool.schema import Flag, Kind
 
 # What map_loop does, the process that was chosen; its pairs have no lines in the log.
 LOOP = Counter(attach=1, map=5, unmap=5, detach=1)
 
 
-all_filters = pytest.mark.parametrize("guest", RUNS["filters"], indirect=True)
-
-
-def played(guest):
-    """What the run returned, whichever of the two this kernel has."""
-    return guest["filters" if guest.kernel in RUNS["filters"] else "one_device"]
+pytestmark = pytest.mark.parametrize("guest", RUNS["filters"], indirect=True)
 
 
 @pytest.fixture
 def logged(guest):
     """The driver's log of random_ops, which ran before the chosen process."""
-    assert played(guest)["workloads"] == [0, 0]
+    assert guest["filters"]["workloads"] == [0, 0]
     return from_log(guest.share / "filters.log")
 
 
 def kept(guest, name):
     """What a trace recorded."""
-    result = played(guest)["traces"][name]
+    result = guest["filters"]["traces"][name]
     assert result["status"] == 0, result
     assert "nothing lost" in result["stderr"], result
     with open_capture(guest.capture(f"filter-{name}")) as reader:
@@ -52,7 +46,6 @@ def operations(sides, **fields):
     return found
 
 
-@all_filters
 def test_pid_and_name(guest):
     seen = kept(guest, "pid")
     assert operations(seen) == operations(seen, tgid=guest["filters"]["pid"]) == LOOP
@@ -65,20 +58,6 @@ def test_device(guest, logged):
     assert operations(seen) == operations(seen, device=name) == expected
 
 
-@pytest.mark.parametrize("kind", [Kind.ATTACH, Kind.DETACH, Kind.MAP, Kind.UNMAP])
-def test_every_stack_leads_to_the_importer(guest, kind):
-    """--stacks, which the trace of one device has. A table from inside attach has its stack."""
-    stacks, keys = {}, []
-    with open_capture(guest.capture("filter-device")) as reader:
-        for batch in reader.batches():
-            stacks |= batch.stacks
-            chosen = batch.events["kind"] == kind
-            chosen &= (batch.events["flags"] & Flag.IN_ATTACH) == 0
-            keys += batch.events["stack"][chosen].tolist()
-    assert keys and all(any("[dmabuf_lab" in frame for frame in stacks[key]) for key in keys)
-
-
-@all_filters
 def test_exporter(guest, logged):
     seen = kept(guest, "exporter")
     threads = logged.by_thread.values()

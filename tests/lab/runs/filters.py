@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Traces with a filter each, at once, over the same workloads, until Ctrl-C."""
+"""Three traces at once, each with a filter of its own, over the same workloads, until Ctrl-C."""
 
 from __future__ import annotations
 
@@ -13,15 +13,6 @@ DEVICE = "0000:00:03.0"
 
 def filters() -> Result:
     """One process of many is chosen by its pid and name, one device (with stacks), one exporter."""
-    return _traced("pid", "device", "exporter")
-
-
-def one_device() -> Result:
-    """One device, with stacks, alone."""
-    return _traced("device")
-
-
-def _traced(*names: str) -> Result:
     lab.load()
     loop = workload("map_loop.py", "--exporter", "driver", "--pairs", "5", "--rounds", "1")
     # A shell that waits for a line and becomes the workload: its pid is known beforehand.
@@ -38,9 +29,9 @@ def _traced(*names: str) -> Result:
     # They start, and end, one after the other: at once, each only waits for the others' locks.
     tracers = {
         name: Tracer(
-            f"filter-{name}", *asked[name], "-f", "-o", str(SHARE / f"filter-{name}.dmabuf")
+            f"filter-{name}", *arguments, "-f", "-o", str(SHARE / f"filter-{name}.dmabuf")
         ).ready()
-        for name in names
+        for name, arguments in asked.items()
     }
     log = str(SHARE / "filters.log")
     random = run(workload("random_ops.py", "--operations", "300", "--seed", "7", "--log", log))

@@ -33,6 +33,12 @@ import lab  # noqa: E402 (the path is set above)
 import uapi  # noqa: E402
 
 
+def kernel() -> str:
+    """This kernel as the lab calls it."""
+    here = os.uname()
+    return "arm64" if here.machine == "aarch64" else ".".join(here.release.split(".")[:2])
+
+
 def workload(name: str, *arguments: str) -> list[str]:
     """The command line of a workload."""
     return [sys.executable, str(WORKLOADS / name), *arguments]

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Random legal operations on both levels under a trace; the driver's log and tables beside it."""
+"""Random legal operations on both levels under a trace with stacks; the driver's log and tables
+beside it."""
 
 from __future__ import annotations
 
@@ -13,6 +14,6 @@ def levels() -> Result:
     lab.load_vm()  # before the trace, so that GPU VMs are seen whenever it attaches to modules
     files = ("--log", str(SHARE / "levels.log"), "--tables", str(SHARE / "levels.tables"))
     return tool(
-        *("trace", "-f", "-o", str(SHARE / "levels.dmabuf"), "--"),
+        *("trace", "--stacks", "-f", "-o", str(SHARE / "levels.dmabuf"), "--"),
         *workload("random_levels.py", "--operations", str(OPERATIONS), *files),
     )

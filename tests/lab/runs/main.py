@@ -8,7 +8,7 @@ import argparse
 
 from ends import full_disk, interrupted, killed, refused
 from faults_late import faults_late
-from filters import filters, one_device
+from filters import filters
 from findings import contiguous, healthy
 from harness import SHARE, lab, save
 from inspection import compiled, inspection, surroundings
@@ -20,7 +20,7 @@ from truth import truth
 
 PLAYED = (
     *(surroundings, refused, truth, preempted, late, reloaded, levels, faults_late, inspection),
-    *(healthy, contiguous, filters, one_device, interrupted, killed, full_disk, methods),
+    *(healthy, contiguous, filters, interrupted, killed, full_disk, methods),
     *(providers, compiled),
 )
 

@@ -12,18 +12,17 @@ import sys
 from dataclasses import replace
 from typing import Any
 
-from harness import SHARE, Result, run, workload
+from harness import SHARE, Result, kernel, run, workload
+from matrix import METHODS
 
-METHODS = ("fentry", "kprobe_multi", "kprobe")
+ALL = ("fentry", "kprobe_multi", "kprobe")
 
 
 def methods() -> Result:
-    """A capture and a log of each method but the one that all other runs use, if they use one."""
+    """A capture and a log of each method this kernel is held to; and what it has."""
     known = json.loads(run([sys.executable, __file__])["stdout"])
     runs = {}
-    for method in known["methods"]:
-        if known["used"] == [method]:
-            continue
+    for method in METHODS[kernel()]:
         log = str(SHARE / f"method-{method}.log")
         runs[method] = run(
             [
@@ -44,7 +43,7 @@ def main(method: str, *arguments: str) -> None:
 
     def only(*given: Any, **options: Any) -> Any:
         left = (method, "kprobe")  # for what no_fentry names (providers.py), as on any kernel
-        return replace(probe(*given, **options), **{other: other in left for other in METHODS})
+        return replace(probe(*given, **options), **{other: other in left for other in ALL})
 
     abilities.probe = only
     sys.argv = ["dmabuf-tool", *arguments]

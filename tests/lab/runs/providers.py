@@ -13,7 +13,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from harness import SHARE, Result, Tracer, lab, run, tool, uapi
+from harness import SHARE, Result, Tracer, kernel, lab, run, tool, uapi
 from lab import F, Kind, Lab, Source
 from matrix import NOT_LOADED
 
@@ -28,12 +28,6 @@ VA = 0x4000_0000
 def there(name: str) -> bool:
     """Whether a module is loaded."""
     return Path("/sys/module", name).is_dir()
-
-
-def kernel() -> str:
-    """This kernel as the lab calls it."""
-    here = os.uname()
-    return "arm64" if here.machine == "aarch64" else ".".join(here.release.split(".")[:2])
 
 
 def load(name: str) -> bool:
