@@ -12,7 +12,7 @@ from pathlib import Path
 from harness import SHARE, Result, tool, workload
 
 TRACING = Path("/sys/kernel/tracing")
-OPERATIONS = 10_000  # as the workload counts; the log has one line each and more
+OPERATIONS = 10_500  # as the workload counts; the log has a line for most of them
 
 # What ftrace counts, by the name of the event it stands for.
 FUNCTIONS = {
