@@ -48,6 +48,7 @@ def test_ctrl_c_while_tracing(guest):
     assert read(guest.capture("ready"))[1:] == ("interrupted", [])
 
 
+@played("killed")
 def test_kill_leaves_nothing_in_the_kernel(guest):
     result = guest["killed"]
     assert result["status"] == -9
@@ -56,6 +57,7 @@ def test_kill_leaves_nothing_in_the_kernel(guest):
     assert result["kprobe_events"] == []
 
 
+@played("killed")
 def test_kill_leaves_a_readable_capture(guest):
     assert guest["killed"]["status"] == -9
     count, reason, notes = read(guest.capture("killed"))

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""doctor, devices and list, with buffers that are held and attached while list looks."""
+"""devices and list, with buffers that are held and attached while list looks."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ BUFINFO = Path("/sys/kernel/debug/dma_buf/bufinfo")
 
 
 def inspection() -> Result:
-    """All three verbs; doctor's JSON is asked for when all modules are there (providers.py)."""
-    result: Result = {"doctor": tool("doctor"), "devices": tool("devices", "--json")}
+    """Both verbs; doctor is asked when all modules are there (providers.py)."""
+    result: Result = {"devices": tool("devices", "--json")}
     with lab.Lab() as driver:
         edu = driver.edu()
         buffers = [driver.export(pages * uapi.PAGE) for pages in (1, 4, 16)]
