@@ -25,7 +25,7 @@ sys.path[:0] = [str(LAB), str(LAB.parents[1])]
 
 from matrix import KERNELS, runs_of  # noqa: E402 (the path is set above)
 
-RUNS = 3
+ATTEMPTS = 3
 """Of a guest whose kernel panics each time."""
 LAB_FAILED = 125
 # All memory below 4 GiB: there, a scattered buffer fails for contiguity and for nothing else.
@@ -80,7 +80,7 @@ def _boot(kernel: str, share: Path) -> Guest:
         *("--share", str(share), "--timeout", str(TIMEOUT_S)),
         *("--", "python3", "tests/lab/runs/main.py", "--rest", *runs_of(kernel)),
     ]
-    for _ in range(RUNS):
+    for _ in range(ATTEMPTS):
         done = subprocess.run(
             command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False
         )
