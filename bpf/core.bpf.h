@@ -54,6 +54,20 @@ static inline u32 role(void)
 #define MAX_ERRNO 4095
 #define IS_ERR(p) ((u64)(p) >= (u64)-MAX_ERRNO)
 
+/*
+ * bpf_loop() of Linux 5.17 (e6f2dd0f8067 ("bpf: Add bpf_loop helper")), which older bcc has not: it
+ * calls a subprogram as often as is said, or until that returns 1, with one argument for all turns.
+ * ADDRESS() is the subprogram's; the loader knows it by the number (probes/linker.py), which is
+ * zero where the text has its body inline.
+ */
+static long (*repeat)(u64 turns, u64 subprogram, void *argument, u64 flags) = (void *)181;
+
+#define NUMBER(name) NUMBER_##name
+#define ADDRESS(name) ({						\
+	u64 _address;							\
+	asm("%0 = %1 ll" : "=r"(_address) : "i"(NUMBER(name)));		\
+	_address; })
+
 /* A pointer as a number: the verifier lets nobody calculate with pointers. */
 static inline u64 number(u64 pointer)
 {

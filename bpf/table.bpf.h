@@ -119,15 +119,43 @@ static inline void send_small_table(struct table_facts *facts, struct scatterlis
 	facts->flags |= EF_SEGMENTS_LOST;
 }
 
-/* Copy the scatterlist as it is, chunk after chunk along its chain, never past its last entry. */
+/*
+ * Copy the next chunk of a scatterlist as it is. 1, so that repeat() ends, when it was the last, there
+ * is no room, or the list is shorter than it says, or not readable.
+ */
+SUBPROGRAM(int, copy_chunk, volatile struct chunk *chunk; struct scatterlist *sgl;)
+{
+	volatile struct chunk *chunk = a->chunk;
+	struct scatterlist *sgl = a->sgl, *last;
+	u64 n, bytes, link, left = chunk->left;
+	bool more = left > SG_BLOCK;
+
+	/* A full block's last slot is the link to the next block. */
+	n = more ? SG_BLOCK - 1 : left;
+	bytes = n * SG_BYTES;
+	/* Added to, not or-ed: of a sum the verifier knows the bound. */
+	asm volatile("" : "+r"(bytes));
+	if (bpf_probe_read_kernel((void *)chunk->entries, bytes, sgl))
+		return 1;
+	chunk->header.count = n;
+	if (chunks.ringbuf_output((void *)chunk, sizeof(chunk->header) + bytes, BPF_RB_NO_WAKEUP))
+		return 1;
+	chunk->header.first += n;
+	chunk->left = left - n;
+	if (!more)
+		return 1;
+	last = (void *)sgl + (SG_BLOCK - 1) * SG_BYTES;
+	link = READ(last, page_link);
+	a->sgl = (void *)(link & ~3UL);
+	return !(link & SG_CHAIN);
+}
+
+/* Copy it chunk after chunk along its chain, never past its last entry. */
 static inline void send_table(struct table_facts *facts, struct scatterlist *sgl, int slot)
 {
 	u64 total = facts->nents > facts->orig_nents ? facts->nents : facts->orig_nents;
-	u64 most = FACT(MAX_SEGMENTS), turns = FACT(MAX_CHUNKS);
-	volatile struct chunk *chunk;
-	struct scatterlist *last;
-	u64 i, n, bytes, left, link;
-	bool more;
+	u64 i, left, most = FACT(MAX_SEGMENTS), turns = FACT(MAX_CHUNKS);
+	struct copy_chunk copy = { .sgl = sgl };
 
 	if (total <= SMALL_TABLE) {
 		if (sgl && total)
@@ -138,40 +166,22 @@ static inline void send_table(struct table_facts *facts, struct scatterlist *sgl
 		facts->flags |= EF_CUT;
 	if (role() == SECOND)
 		slot += SLOT_TWINS;
-	chunk = chunk_space.lookup(&slot);
-	if (!chunk || !sgl)
+	copy.chunk = chunk_space.lookup(&slot);
+	if (!copy.chunk || !sgl)
 		return;
-	chunk->header.mapping = facts->mapping;
-	chunk->header.total = total;
-	chunk->header.first = 0;
-	chunk->left = total > most ? most : total;
-	for (i = 0; i < turns; i++) {
-		left = chunk->left;
-		/* A full block's last slot is the link to the next block. */
-		more = left > SG_BLOCK;
-		n = more ? SG_BLOCK - 1 : left;
-		bytes = n * SG_BYTES;
-		/* Added to, not or-ed: of a sum the verifier knows the bound. */
-		asm volatile("" : "+r"(bytes));
-		if (bpf_probe_read_kernel((void *)chunk->entries, bytes, sgl))
-			break;
-		chunk->header.count = n;
-		if (chunks.ringbuf_output((void *)chunk, sizeof(chunk->header) + bytes,
-					  BPF_RB_NO_WAKEUP))
-			break;
-		chunk->header.first += n;
-		chunk->left = left - n;
-		if (!more)
-			break;
-		last = (void *)sgl + (SG_BLOCK - 1) * SG_BYTES;
-		link = READ(last, page_link);
-		if (!(link & SG_CHAIN))
-			break;
-		sgl = (void *)(link & ~3UL);
-	}
-	facts->copied = chunk->header.first;
-	left = chunk->left;
-	if (left) {		/* no room, or a list that is shorter than it says, or not readable */
+	copy.chunk->header.mapping = facts->mapping;
+	copy.chunk->header.total = total;
+	copy.chunk->header.first = 0;
+	copy.chunk->left = total > most ? most : total;
+	/* Gone through once for all turns; where it is a loop of ours, once for each. */
+	if (NUMBER(copy_chunk) && FACT(LOOP))
+		repeat(turns, ADDRESS(copy_chunk), &copy, 0);
+	else
+		for (i = 0; i < turns && !copy_chunk_body(&copy); i++)
+			;
+	facts->copied = copy.chunk->header.first;
+	left = copy.chunk->left;
+	if (left) {
 		count(ST_SEGMENTS_LOST, left);
 		facts->flags |= EF_SEGMENTS_LOST;
 	}

@@ -89,7 +89,7 @@ def trial_function(btf: Btf) -> str:
 
 def _attach(attach: Callable[[int], int], kind: int, attach_type: int = 0, btf_id: int = 0) -> None:
     """Load a program of two instructions, attach it, and remove both."""
-    program = bpf.load_program(kind, "trial", _RETURN_ZERO, attach_type, btf_id)
+    program = bpf.load_program(kind, "trial", _RETURN_ZERO, {}, attach_type, btf_id)
     try:
         os.close(attach(program))
     finally:

@@ -12,7 +12,7 @@ import os
 import sys
 import threading
 from collections import deque
-from collections.abc import Callable, Collection, Generator, Iterator
+from collections.abc import Callable, Collection, Generator, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from queue import SimpleQueue
 from typing import Any, Final
@@ -233,7 +233,11 @@ def _attach(
     Raises _Refused for the first one the kernel turns down, with nothing left attached.
     """
     every = [program for unit in units for program in unit.programs]
-    whole = {one.name: linker.link(compiled.programs[one.name], compiled.programs) for one in every}
+    loop = bool(values[layout.LOOP])
+    whole = {
+        one.name: linker.link(compiled.programs[one.name], compiled.programs, addresses=loop)
+        for one in every
+    }
     # Returns before entries: an entry without its return would leave a frame behind. The longest
     # first: they take the verifier's time.
     every.sort(key=lambda one: (not one.at_return, -len(whole[one.name].instructions)))
@@ -248,7 +252,8 @@ def _attach(
     def load(job: _Job) -> int:
         program, role = job
         filled = values | {marks.ROLE: role} | program.arguments()
-        return _load_one(program, whole[program.name].relocated(maps, filled), types)
+        code = whole[program.name]
+        return _load_one(program, code.relocated(maps, filled), code.functions, types)
 
     try:
         with contextlib.closing(_in_order(jobs, load)) as loaded:
@@ -345,17 +350,18 @@ def _twins(units: list[source.Unit]) -> dict[str, tuple[str, int]]:
     }
 
 
-def _load_one(program: source.Program, code: bytes, types: _Types) -> int:
+def _load_one(
+    program: source.Program, code: bytes, functions: Mapping[int, str], types: _Types
+) -> int:
     method = program.way.method
     if method == "fentry":
         kind = bpf.TRACE_FEXIT if program.at_return else bpf.TRACE_FENTRY
-        return bpf.load_program(
-            bpf.PROG_TRACING, program.name, code, kind, *types(program.way.function)
-        )
+        hooked = (kind, *types(program.way.function))
+        return bpf.load_program(bpf.PROG_TRACING, program.name, code, functions, *hooked)
     if method == "raw_tracepoint":
-        return bpf.load_program(bpf.PROG_RAW_TRACEPOINT, program.name, code)
+        return bpf.load_program(bpf.PROG_RAW_TRACEPOINT, program.name, code, functions)
     attach_type = bpf.TRACE_KPROBE_MULTI if method == "kprobe_multi" else 0
-    return bpf.load_program(bpf.PROG_KPROBE, program.name, code, attach_type)
+    return bpf.load_program(bpf.PROG_KPROBE, program.name, code, functions, attach_type)
 
 
 def _attach_one(program: source.Program, fd: int) -> int:

@@ -12,11 +12,13 @@ import ctypes
 import errno
 import os
 import struct
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
 from dmabuf_tool.errors import ToolError
 from dmabuf_tool.kernel.libraries import libbpf
+from dmabuf_tool.probes.functions import INFO, described
 
 PROG_KPROBE, PROG_RAW_TRACEPOINT, PROG_TRACING, PROG_SYSCALL = 2, 17, 26, 31
 TRACE_FENTRY, TRACE_FEXIT = 24, 25
@@ -112,19 +114,35 @@ def create_map(spec: MapSpec) -> int:
 
 
 def load_program(
-    kind: int, name: str, code: bytes, attach_type: int = 0, btf_id: int = 0, btf_fd: int = 0
+    kind: int,
+    name: str,
+    code: bytes,
+    functions: Mapping[int, str],
+    attach_type: int = 0,
+    btf_id: int = 0,
+    btf_fd: int = 0,
 ) -> int:
-    """Load a program, return its fd. `code` is whole BPF instructions of 8 bytes.
+    """Load a program, return its fd. `code` is whole BPF instructions of 8 bytes; `functions`
+    those of an objects.Code, to be described to the kernel.
 
     Raises LoadError with the verifier's last words.
     """
-    options = _LoadOptions(
-        sz=ctypes.sizeof(_LoadOptions),
-        expected_attach_type=attach_type,
-        attach_btf_id=btf_id,
-        attach_btf_obj_fd=btf_fd,
-        prog_flags=_SLEEPABLE if kind == PROG_SYSCALL else 0,
-    )
+    with described(functions) as (types, infos):
+        options = _LoadOptions(
+            sz=ctypes.sizeof(_LoadOptions),
+            expected_attach_type=attach_type,
+            prog_btf_fd=types,
+            attach_btf_id=btf_id,
+            attach_btf_obj_fd=btf_fd,
+            func_info=ctypes.cast(ctypes.c_char_p(infos or None), ctypes.c_void_p),
+            func_info_cnt=len(infos) // INFO.size,
+            func_info_rec_size=INFO.size if infos else 0,
+            prog_flags=_SLEEPABLE if kind == PROG_SYSCALL else 0,
+        )
+        return _load(kind, name, code, options)
+
+
+def _load(kind: int, name: str, code: bytes, options: _LoadOptions) -> int:
     # libbpf asks again for a log by itself only at level 0 without a buffer; ask on failure.
     for log in (None, ctypes.create_string_buffer(_LOG_SIZE)):
         if log is not None:

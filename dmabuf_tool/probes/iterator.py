@@ -119,7 +119,7 @@ def _run() -> bytes:
     with Workshop() as workshop:
         code = workshop.compile([unit(Target.here())]).programs[_PROGRAM]
     filled = code.relocated({}, layout.values(btf, STRUCTS, ()))
-    program = bpf.load_program(bpf.PROG_TRACING, _PROGRAM, filled, _TRACE_ITER, target)
+    program = bpf.load_program(bpf.PROG_TRACING, _PROGRAM, filled, {}, _TRACE_ITER, target)
     link = libbpf().bpf_link_create(program, 0, _TRACE_ITER, None)
     iterator = libbpf().bpf_iter_create(link) if link >= 0 else -1
     if iterator < 0:

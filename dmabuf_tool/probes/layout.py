@@ -96,6 +96,9 @@ FLAGS: Final = (
     ("struct_device_flags", "DEV_FLAG_DMA_COHERENT"),
 )
 
+LOOP: Final = "LOOP"
+"""Whether the kernel has bpf_loop() (repeat() in bpf/core.bpf.h)."""
+
 SCATTERLIST_SIZE: Final = 32
 """Of struct scatterlist with CONFIG_NEED_SG_DMA_LENGTH, which x86_64 and arm64 select: entries are
 copied as they are (table.bpf.h), and read as such (schema.py)."""
@@ -186,4 +189,8 @@ def kernel_values(btf: Btf) -> dict[str, int]:
             " this kernel is not known to dmabuf-tool"
         )
     flags = {name: btf.enum_value(enum, name) for enum, name in FLAGS}
-    return values(btf) | {name: 0 if bit is None else 1 << bit for name, bit in flags.items()}
+    return {
+        **values(btf),
+        **{name: 0 if bit is None else 1 << bit for name, bit in flags.items()},
+        LOOP: int(btf.enum_value("bpf_func_id", "BPF_FUNC_loop") is not None),
+    }

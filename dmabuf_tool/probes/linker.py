@@ -2,7 +2,8 @@
 """The bodies of subprograms behind the programs that call them.
 
 The calls become calls between BPF functions (Linux 4.16: cc8b0b92a169 ("bpf: introduce function
-calls (function boundaries)")).
+calls (function boundaries)")), and addresses, for bpf_loop(), those of BPF functions (Linux 5.13:
+69c087ba6225 ("bpf: Add bpf_for_each_map_elem() helper")).
 """
 
 from __future__ import annotations
@@ -18,45 +19,75 @@ from dmabuf_tool.probes.subprograms import NUMBERS, function_of
 _CALL: Final = 0x85
 _PSEUDO_CALL: Final = 1
 """The source register of a call whose immediate is a distance, in instructions, from the next."""
+_LD_IMM64: Final = 0x18
+_PSEUDO_FUNC: Final = 4
+"""The same of an instruction of two places that loads an address."""
+_SECOND_ARGUMENT: Final = struct.pack("<BBhi", 0xBF, 2 << 4 | 1, 0, 0)
+"""r1 = r2. bpf_loop() calls with the turn's number, then the argument, which subprograms have
+first."""
 
 
 def calls(instructions: bytes) -> dict[int, str]:
-    """The instructions that call subprograms, by index, with the function that each calls."""
+    """The instructions that call subprograms, or load their addresses, by index, with the function
+    of each."""
     found = {}
     for at in range(0, len(instructions), 8):
         opcode, registers, _, number = struct.unpack_from("<BBhi", instructions, at)
-        if opcode == _CALL and not registers and number in NUMBERS:
+        source = registers >> 4 if opcode == _LD_IMM64 else registers
+        if opcode in (_CALL, _LD_IMM64) and not source and number in NUMBERS:
             found[at // 8] = function_of(NUMBERS[number])
     return found
 
 
-def link(program: Code, functions: Mapping[str, Code]) -> Code:
-    """A program with the bodies behind it that it calls, and that these call.
+def link(program: Code, functions: Mapping[str, Code], *, addresses: bool = True) -> Code:
+    """A program with the bodies behind it that it calls, and that these call. Without `addresses`
+    those are left as they are, for a kernel that knows none: nothing may come to use them.
 
     Raises KeyError where one is missing.
     """
     if not program.calls:
         return program
-    starts: dict[str, int] = {}
+    starts: dict[tuple[str, int], int] = {}
+    uses: list[tuple[int, int, int]] = []
+    """Where a function is used, with which opcode, and where it begins."""
     parts = [(0, program)]
+    names = {0: "program"}
     end = len(program.instructions) // 8
-    for _, part in parts:  # grows meanwhile
-        for function in part.calls.values():
-            if function not in starts:
-                starts[function] = end
-                parts.append((end, functions[function]))
-                end += len(functions[function].instructions) // 8
-    out = bytearray(b"".join(part.instructions for _, part in parts))
-    for base, part in parts:
+    for base, part in parts:  # grows meanwhile
         for index, function in part.calls.items():
-            distance = starts[function] - (base + index) - 1
-            struct.pack_into(
-                "<BBhi", out, (base + index) * 8, _CALL, _PSEUDO_CALL << 4, 0, distance
-            )
+            opcode = part.instructions[8 * index]
+            if opcode == _LD_IMM64 and not addresses:
+                continue
+            if (function, opcode) not in starts:
+                body = functions[function]
+                if opcode == _LD_IMM64:
+                    body = _after(_SECOND_ARGUMENT, body)
+                starts[function, opcode] = end
+                names[end] = function
+                parts.append((end, body))
+                end += len(body.instructions) // 8
+            uses.append((base + index, opcode, starts[function, opcode]))
+    out = bytearray(b"".join(part.instructions for _, part in parts))
+    for at, opcode, start in uses:
+        register = out[8 * at + 1] & 0x0F if opcode == _LD_IMM64 else 0
+        pseudo = _PSEUDO_FUNC if opcode == _LD_IMM64 else _PSEUDO_CALL
+        struct.pack_into("<BBhi", out, 8 * at, opcode, pseudo << 4 | register, 0, start - at - 1)
+    addressed = any(opcode == _LD_IMM64 for _, opcode in starts)
     return replace(
         program,
         instructions=bytes(out),
         maps={base + index: name for base, part in parts for index, name in part.maps.items()},
         marks={base + index: name for base, part in parts for index, name in part.marks.items()},
         calls={},
+        functions=names if addressed else {},
+    )
+
+
+def _after(first: bytes, code: Code) -> Code:
+    """A function with one instruction more at its beginning."""
+    return Code(
+        first + code.instructions,
+        {index + 1: name for index, name in code.maps.items()},
+        {index + 1: name for index, name in code.marks.items()},
+        {index + 1: function for index, function in code.calls.items()},
     )

@@ -38,14 +38,16 @@ _MOST_FILES: Final = 64
 class Code:
     """A program's instructions, 8 bytes each; `maps` names the map an instruction refers to.
 
-    `marks`: what is to be filled in, by instruction. `calls`: those that call a subprogram, with
-    its C function (linker.py).
+    `marks`: what is to be filled in, by instruction. `calls`: those that call a subprogram, or load
+    its address, with its C function (linker.py). `functions`: those of a linked program in
+    which an address is loaded, by the instruction that each begins with.
     """
 
     instructions: bytes
     maps: Mapping[int, str]
     marks: Mapping[int, str] = field(default_factory=dict)
     calls: Mapping[int, str] = field(default_factory=dict)
+    functions: Mapping[int, str] = field(default_factory=dict)
 
     def relocated(self, fds: Mapping[str, int], values: Mapping[str, int]) -> bytes:
         """The instructions with the fds of these maps in them, and what the marks stand for."""

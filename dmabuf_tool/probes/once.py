@@ -67,7 +67,7 @@ class Once:
         self, name: str, instructions: Sequence[Instruction], kind: int = bpf.PROG_RAW_TRACEPOINT
     ) -> None:
         code = b"".join(struct.pack("<BBhi", *one) for one in instructions)
-        self._program = bpf.load_program(kind, name, code)
+        self._program = bpf.load_program(kind, name, code, {})
 
     def run(self, *arguments: int) -> int:
         """Run it with 64-bit arguments, ARGUMENTS at most; returns its 32-bit result.

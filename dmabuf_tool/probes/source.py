@@ -61,6 +61,7 @@ KRETPROBES: Final = "KRETPROBES"
 _FACTS: Final = (
     marks.ROLE,
     KRETPROBES,
+    layout.LOOP,
     *Options().facts(4096),
     *(name for _, name in layout.FLAGS),
 )

@@ -18,6 +18,7 @@ HELD_BY: Final = {
     "describe_domain": "attach",
     "see_buffer": "attach",
     "tell_gathered": "attach",
+    "copy_chunk": "attach",
     "send_iommu": "iommu",
     "tell_attachment": "buffer",
     "tell_buffer": "buffer",
@@ -48,6 +49,7 @@ def defines(subjects: Collection[str]) -> str:
         called = HELD_BY[name] in subjects
         way = f"CALLED(type, name, {number})" if called else "INLINED(type, name)"
         lines.append(f"#define SUBPROGRAM_{name}(type, name) {way}\n")
+        lines.append(f"#define NUMBER_{name} {number if called else 0}\n")
     return "".join(lines)
 
 

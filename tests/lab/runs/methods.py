@@ -37,15 +37,17 @@ def methods() -> Result:
 def main(method: str, *arguments: str) -> None:
     """The tool, restricted."""
     from dmabuf_tool.cli.main import main as tool_main
-    from dmabuf_tool.probes import abilities
+    from dmabuf_tool.probes import abilities, layout
 
-    probe = abilities.probe
+    probe, values = abilities.probe, layout.kernel_values
 
     def only(*given: Any, **options: Any) -> Any:
         left = (method, "kprobe")  # for what no_fentry names (providers.py), as on any kernel
         return replace(probe(*given, **options), **{other: other in left for other in ALL})
 
     abilities.probe = only
+    if method == "kprobe":  # as kernels that have nothing else: no bpf_loop() either
+        layout.kernel_values = lambda btf: values(btf) | {layout.LOOP: 0}
     sys.argv = ["dmabuf-tool", *arguments]
     tool_main()
 

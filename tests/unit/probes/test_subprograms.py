@@ -31,6 +31,11 @@ def call(name: str) -> bytes:
     return struct.pack("<BBhi", 0x85, 0, 0, NUMBER_OF[name])
 
 
+def address(name: str) -> bytes:
+    """What bcc makes of ADDRESS(), in r2: an instruction of two places."""
+    return struct.pack("<BBhiBBhi", 0x18, 2, 0, NUMBER_OF[name], 0, 0, 0, 0)
+
+
 def code(
     *instructions: bytes, maps: dict[int, str] | None = None, marks: dict[int, str] | None = None
 ):
@@ -39,12 +44,12 @@ def code(
     return Code(whole, maps or {}, marks or {}, linker.calls(whole))
 
 
-def targets(whole: Code) -> dict[int, int]:
+def targets(whole: Code, kind: tuple[int, int] = (0x85, 1)) -> dict[int, int]:
     """Of each call between BPF functions: where it stands and where it leads."""
     found = {}
     for at in range(0, len(whole.instructions), 8):
         opcode, registers, _, distance = struct.unpack_from("<BBhi", whole.instructions, at)
-        if opcode == 0x85 and registers >> 4 == 1:
+        if (opcode, registers >> 4) == kind:
             found[at // 8] = at // 8 + 1 + distance
     return found
 
@@ -107,6 +112,46 @@ def test_bodies_come_behind_the_program_and_calls_lead_to_them() -> None:
 def test_a_program_that_calls_nothing_stays_as_it_is() -> None:
     program = code(MOVE, HELPER, EXIT)
     assert linker.link(program, {}) is program
+
+
+ADDRESSES = (0x18, 4)
+
+
+def test_what_the_kernel_calls_has_its_argument_where_subprograms_have_it() -> None:
+    bodies = {
+        "sub_copy_chunk": code(
+            MOVE, call("see_buffer"), EXIT, maps={0: "chunks"}, marks={0: "role"}
+        ),
+        "sub_see_buffer": code(MOVE, EXIT),
+    }
+    program = code(MOVE, address("copy_chunk"), call("copy_chunk"), HELPER, EXIT)
+    whole = linker.link(program, bodies)
+    # 0-5 the program, 6-9 copy_chunk for the kernel, 10-12 copy_chunk for us, 13-14 see_buffer
+    assert targets(whole, ADDRESSES) == {1: 6}
+    assert whole.instructions[8:16] == struct.pack("<BBhi", 0x18, 0x42, 0, 6 - 1 - 1)
+    assert whole.instructions[48:56] == struct.pack("<BBhi", 0xBF, 0x21, 0, 0)  # r1 = r2
+    assert targets(whole) == {3: 10, 8: 13, 11: 13}
+    assert whole.maps == {7: "chunks", 10: "chunks"}
+    assert whole.marks == {7: "role", 10: "role"}
+    assert whole.functions == {
+        0: "program",
+        6: "sub_copy_chunk",
+        10: "sub_copy_chunk",
+        13: "sub_see_buffer",
+    }
+
+
+def test_addresses_stay_numbers_where_the_kernel_knows_none() -> None:
+    program = code(address("copy_chunk"), call("see_buffer"), EXIT)
+    whole = linker.link(program, {"sub_see_buffer": code(EXIT)}, addresses=False)
+    assert whole.instructions[:16] == address("copy_chunk")
+    assert targets(whole) == {2: 4}
+    assert whole.functions == {}
+
+
+def test_a_map_is_no_address() -> None:
+    of_map = struct.pack("<BBhiBBhi", 0x18, 0x12, 0, NUMBER_OF["copy_chunk"], 0, 0, 0, 0)
+    assert linker.calls(of_map + EXIT) == {}
 
 
 def test_a_missing_body_is_no_call_into_nowhere() -> None:
