@@ -93,13 +93,13 @@ def privileges(root: Path) -> Check:
 def core(root: Path) -> Check:
     """dma-buf is built in (CONFIG_DMA_SHARED_BUFFER is a bool)."""
     try:
-        found = symbols.find([PROBED], root)
+        there = symbols.exists(PROBED, root)
     except OSError as error:
         return Check(
             *("dma-buf", "dma-buf", DEGRADED, f"/proc/kallsyms: {error.strerror}"),
             *("mount /proc", "dma-buf"),
         )
-    if PROBED not in found:
+    if not there:
         return Check(
             *("dma-buf", "dma-buf", MISSING, f"no function {PROBED}"),
             *("boot a kernel with CONFIG_DMA_SHARED_BUFFER=y", "dma-buf"),

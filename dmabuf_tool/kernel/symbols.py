@@ -55,6 +55,15 @@ def _pieces(root: Path) -> Iterator[bytes]:
         os.close(fd)
 
 
+def exists(name: str, root: Path = Path("/")) -> bool:
+    """Whether there is a symbol of exactly this name: read until it comes.
+
+    Raises OSError where kallsyms cannot be read.
+    """
+    wanted = name.encode()
+    return any(True for piece in _pieces(root) for _ in _lines_of(piece, wanted))
+
+
 def find(names: Iterable[str], root: Path = Path("/")) -> dict[str, tuple[Symbol, ...]]:
     """Look up symbols by exact name in one pass; names that do not exist are missing.
 

@@ -8,6 +8,7 @@ attaches a program of two instructions to one function and removes it at once.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -30,19 +31,20 @@ def run() -> list[Check]:
         return [Check("plan", "probe plan", MISSING, str(error), needed="types")]
     try:
         tracepoints = _try(
-            *("bpf", "BPF programs", abilities.try_raw_tracepoint, "raw tracepoints work", _SEE)
+            *("bpf", "BPF programs", abilities.try_raw_tracepoint, "raw tracepoints work"),
+            lambda: _SEE,
         )
         fentry = _try(
             *("fentry", "fentry", lambda: abilities.try_fentry(btf), "works"),
-            *(_option("CONFIG_DYNAMIC_FTRACE_WITH_DIRECT_CALLS"), "attach"),
+            *(partial(_option, "CONFIG_DYNAMIC_FTRACE_WITH_DIRECT_CALLS"), "attach"),
         )
         multi = _try(
             *("kprobe-multi", "kprobe_multi", lambda: abilities.try_kprobe_multi(btf), "works"),
-            *(_option("CONFIG_FPROBE"), "attach"),
+            *(partial(_option, "CONFIG_FPROBE"), "attach"),
         )
         kprobe = _try(
             *("kprobes", "kprobes", lambda: abilities.try_kprobe(btf), "work"),
-            *(_option("CONFIG_KPROBE_EVENTS"), "attach"),
+            *(partial(_option, "CONFIG_KPROBE_EVENTS"), "attach"),
         )
         can = plan.Abilities(
             fentry=fentry.status == OK,
@@ -128,13 +130,18 @@ def _without_symbol() -> set[tuple[str, str]]:
 
 
 def _try(
-    id_: str, what: str, trial: Callable[[], None], detail: str, fix: str, needed: str = ""
+    id_: str,
+    what: str,
+    trial: Callable[[], None],
+    detail: str,
+    fix: Callable[[], str],
+    needed: str = "",
 ) -> Check:
-    """Make a check of something that works or raises ToolError."""
+    """Make a check of something that works or raises ToolError; the fix is looked for then."""
     try:
         trial()
     except ToolError as error:
-        return Check(id_, what, MISSING, str(error), fix, needed)
+        return Check(id_, what, MISSING, str(error), fix(), needed)
     return Check(id_, what, OK, detail, needed=needed)
 
 

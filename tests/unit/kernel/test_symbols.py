@@ -37,6 +37,12 @@ def test_find(root):
     }
 
 
+def test_exists(root):
+    assert symbols.exists("dma_buf_export", root) and symbols.exists("vgem_open", root)
+    assert not symbols.exists("dma_buf_expor", root)  # nor a longer name's beginning
+    assert not symbols.exists("T", root) and not symbols.exists("[vgem]", root)
+
+
 def test_hidden_addresses(tmp_path):
     text = "".join(f"{0:016x} T name{n}\n" for n in range(50))
     write(tmp_path, "proc/kallsyms", text)
