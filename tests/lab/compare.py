@@ -60,9 +60,14 @@ class Sides:
         return sum(map(len, self.by_thread.values()))
 
 
+def objects(text: str) -> list[dict[str, Any]]:
+    """The objects of JSON lines: what a trace told."""
+    return [json.loads(line) for line in text.splitlines()]
+
+
 def lines_of(path: Path) -> list[dict[str, Any]]:
-    """The objects of a file of JSON lines: the driver's log, or what a trace told."""
-    return [json.loads(line) for line in path.read_text().splitlines()]
+    """The same of a file: the driver's log."""
+    return objects(path.read_text())
 
 
 def from_log(path: Path) -> Sides:

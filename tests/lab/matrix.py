@@ -22,13 +22,11 @@ RUNS: Final[dict[str, tuple[str, ...]]] = {
     # By kprobes alone: where there is no provider that works here, and where there is one.
     "reloaded": ("6.1", "7.2"),
     "levels": KERNELS,
-    "faults_late": KERNELS,
+    "unhealthy": KERNELS,
     "inspection": KERNELS,
     "healthy": KERNELS,
-    "contiguous": KERNELS,
     "filters": ("6.12",),
-    "interrupted": ("7.2",),
-    "killed": ("arm64", "7.2", "6.1"),  # arm64's is 6.12 as well
+    "interrupted": ("6.1",),
     "full_disk": ("6.12",),
     "methods": KERNELS,
     "providers": KERNELS,
@@ -56,5 +54,5 @@ def runs_of(kernel: str) -> list[str]:
     and the other in the middle, so that the processors are not idle for both."""
     runs = [run for run, kernels in RUNS.items() if kernel in kernels]
     if KERNELS.index(kernel) % 2:
-        runs.sort(key=lambda run: run != "faults_late")
+        runs.sort(key=lambda run: run != "unhealthy")
     return runs

@@ -48,19 +48,17 @@ def test_ctrl_c_while_tracing(guest):
     assert read(guest.capture("ready"))[1:] == ("interrupted", [])
 
 
-@played("killed")
 def test_kill_leaves_nothing_in_the_kernel(guest):
-    result = guest["killed"]
+    result = guest["providers"]["killed"]
     assert result["status"] == -9
     # The scenario waited until the programs were those from before.
     assert len(result["during"]) > len(result["before"]) + 10
     assert result["kprobe_events"] == []
 
 
-@played("killed")
 def test_kill_leaves_a_readable_capture(guest):
-    assert guest["killed"]["status"] == -9
-    count, reason, notes = read(guest.capture("killed"))
+    assert guest["providers"]["killed"]["status"] == -9
+    count, reason, notes = read(guest.capture("providers"))
     assert count > 50
     assert reason == ""
     assert len(notes) == 1  # that it was not closed

@@ -11,9 +11,10 @@ import tempfile
 from pathlib import Path
 
 import pytest
+from compare import objects
 
 PROJECT = Path(__file__).parents[2]
-TRACED = ("healthy", "contiguous")
+TRACED = ("healthy", "unhealthy")
 
 # Modules are imported before root is given up: nobody may not be able to read the checkout.
 AS_NOBODY = """
@@ -30,16 +31,11 @@ dmabuf_tool.cli.main.main()
 """
 
 
-def lines(result):
-    """The JSON Lines of a trace."""
-    return [json.loads(line) for line in result["stdout"].splitlines()]
-
-
 def final(result):
     """The findings at the trace's end, without what makes them lines."""
     return [
         {key: value for key, value in line.items() if key not in ("type", "final")}
-        for line in lines(result)
+        for line in objects(result["stdout"])
         if line["type"] == "finding" and line["final"]
     ]
 
@@ -76,7 +72,7 @@ def test_nothing_is_wrong_with_a_healthy_run(guest):
     assert result["status"] == 0, result["stderr"]
     account = guest.json("healthy.account")
     assert account["unexpected"] == [] and account["refused"] == {}
-    told = lines(result)
+    told = objects(result["stdout"])
     assert [line for line in told if line["type"] == "lost"] == []
     imports = [line for line in told if line["type"] == "event" and line["event"] == "attach"]
     assert len(imports) >= account["operations"]["round"] == 3
@@ -94,13 +90,13 @@ def one_of(findings, id):
 def test_scattered_buffers_do_not_suit_a_contiguous_importer(guest):
     account = guest.json("contiguous.account")
     assert account["unexpected"] == [] and not account["memory_above_4g"]
-    assert "have no names" not in guest["contiguous"]["stderr"]
+    assert "have no names" not in guest["unhealthy"]["stderr"]
     sources = {what.split()[1] for what in account["refused"]}
     expected = {"6.1": {"driver"}, "arm64": {"udmabuf", "driver"}}
     assert sources == expected.get(guest.kernel, {"heap", "udmabuf", "driver"})
 
     exporters = {"driver": "dmabuf_lab", "heap": "system", "udmabuf": "udmabuf"}
-    found = final(guest["contiguous"])
+    found = final(guest["unhealthy"])
     for source in sources:
         mine = [f for f in found if f["buffer"] and f["buffer"]["exporter"] == exporters[source]]
         contiguity, refusal = (one_of(mine, id) for id in ("not-contiguous", "map-refused"))
@@ -121,5 +117,5 @@ def test_scattered_buffers_do_not_suit_a_contiguous_importer(guest):
 
 
 def test_the_commands_exit_status_is_passed_on(guest):
-    assert guest["contiguous"]["status"] == 7
+    assert guest["unhealthy"]["status"] == 7
     assert guest["healthy"]["status"] == 0

@@ -24,6 +24,14 @@ def test_doctor_finds_that_tracing_is_possible(guest):
     assert document["schema"].startswith("dmabuf-tool/doctor/")
 
 
+def test_doctor_finds_the_methods_a_kernel_has(guest):
+    document = json.loads(guest["providers"]["doctor"]["stdout"])
+    status = {check["id"]: check["status"] for check in document["checks"]}
+    # Debian's 6.1 has no CONFIG_FPROBE; returns by fprobe came to arm64 in 6.14.
+    multi = "missing" if guest.kernel in ("6.1", "arm64") else "ok"
+    assert [status[name] for name in ("fentry", "kprobe-multi", "kprobes")] == ["ok", multi, "ok"]
+
+
 def test_devices(guest):
     result = guest["inspection"]["devices"]
     assert result["status"] == 0, result

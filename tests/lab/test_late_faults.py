@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from compare import lines_of
+from compare import lines_of, objects
 
 SOON_NS = 1_000_000_000
 TRANSFERS = 8
@@ -50,29 +50,35 @@ def transfers(share: Path) -> list[Transfer]:
     return found
 
 
-def faults_of(share: Path) -> list[Line]:
-    """What the trace told."""
-    return [one for one in lines_of(share / "faults.json") if one.get("event") == "fault"]
+@pytest.fixture
+def said(guest):
+    """What the trace said of events, in its order."""
+    result = guest["unhealthy"]
+    assert result["status"] == 7, result
+    return [line for line in objects(result["stdout"]) if line["type"] == "event"]
 
 
 @pytest.fixture
-def told(guest):
+def faults(said):
+    """Those that are faults."""
+    return [line for line in said if line["event"] == "fault"]
+
+
+@pytest.fixture
+def told(guest, faults):
     """The driver's transfers, each with the trace's events of it."""
-    result = guest["faults_late"]
-    assert result["status"] == 0, result
     truth = transfers(guest.share)
     assert Counter(one.level for one in truth) == {1: TRANSFERS // 2, 2: TRANSFERS // 2}
-    events = faults_of(guest.share)
     out = []
     for number, one in enumerate(truth):
         end = truth[number + 1].begin_ns if number + 1 < len(truth) else 1 << 63
-        out.append((one, [event for event in events if one.begin_ns <= event["ts_ns"] < end]))
+        out.append((one, [event for event in faults if one.begin_ns <= event["ts_ns"] < end]))
     return out
 
 
-def test_faults_are_read_as_every_driver_prints_them(guest, told):
+def test_faults_are_read_as_every_driver_prints_them(faults, told):
     """workloads/late_faults.py, PRINTED: what the probe lets through, on a real kernel."""
-    printed = [one for one in faults_of(guest.share) if one["ts_ns"] < told[0][0].begin_ns]
+    printed = [one for one in faults if one["ts_ns"] < told[0][0].begin_ns]
     assert [
         (one["address"], one["provider"], one["attribution"]["evidence"]["requester"])
         for one in printed
@@ -116,13 +122,12 @@ def test_the_time_since_the_unmap_is_the_drivers(told):
             assert shortest <= since <= longest, (one, event)
 
 
-def test_a_fault_is_told_before_what_came_a_second_later(guest, told):
+def test_a_fault_is_told_before_what_came_a_second_later(said, told):
     """By the stamps of the trace's lines, not by the clock of a machine that may be slow."""
     newest_ns = 0
-    for line in lines_of(guest.share / "faults.json"):
-        if line["type"] == "event":
-            if line["event"] == "fault":
-                assert newest_ns - line["ts_ns"] < SOON_NS
-            newest_ns = max(newest_ns, line["ts_ns"])
+    for line in said:
+        if line["event"] == "fault":
+            assert newest_ns - line["ts_ns"] < SOON_NS
+        newest_ns = max(newest_ns, line["ts_ns"])
     # Enough came meanwhile to tell by.
     assert newest_ns - told[-1][0].told_ns[0] > SOON_NS

@@ -18,7 +18,6 @@ from harness import (
     Result,
     Tracer,
     kprobe_events,
-    lab,
     programs,
     tool,
     tool_processes,
@@ -64,19 +63,14 @@ def interrupted() -> Result:
     return result
 
 
-def killed() -> Result:
-    """kill -9 while events flow; what is left in the kernel, and the capture."""
-    lab.load()
-    before = programs()
-    capture = Path("/tmp/killed.dmabuf")
-    tracer = Tracer("killed", "-o", str(capture), "-d", "600").ready()
+def kill(tracer: Tracer, capture: Path, before: list[str]) -> Result:
+    """kill -9 while events flow, and wait until the programs are those from before."""
     during = programs()
     with endless_load():
         tracer.wait(lambda: recorded(capture) > SOME, "events in the capture", DEAR)
         ended = tracer.kill().end()
     until(lambda: not tool_processes(), "the tool's children to end", DEAR)
     until(lambda: programs() == before, "the programs to be gone", DEAR)
-    shutil.copy(capture, SHARE / "killed.dmabuf")
     return {**ended, "before": before, "during": during, "kprobe_events": kprobe_events()}
 
 

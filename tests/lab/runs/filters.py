@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Three traces at once, each with a filter of its own, over the same workloads, until Ctrl-C."""
+"""Two traces at once, each with a filter of its own, over the same workloads, until Ctrl-C."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ DEVICE = "0000:00:03.0"
 
 
 def filters() -> Result:
-    """One process of many is chosen by its pid and name, one device (with stacks), one exporter."""
+    """One process of many is chosen by its pid and name; one device and one exporter (with stacks),
+    of each of which there is more without the other."""
     lab.load()
     loop = workload("map_loop.py", "--exporter", "driver", "--pairs", "5", "--rounds", "1")
     # A shell that waits for a line and becomes the workload: its pid is known beforehand.
@@ -23,8 +24,7 @@ def filters() -> Result:
     )
     asked = {
         "pid": ("-p", str(chosen.pid), "-c", "nobody*", "-c", "python*"),
-        "device": ("-D", DEVICE, "--stacks"),
-        "exporter": ("-x", "dmabuf_l*"),
+        "device": ("-D", DEVICE, "-x", "dmabuf_l*", "--stacks"),
     }
     # They start, and end, one after the other: at once, each only waits for the others' locks.
     tracers = {

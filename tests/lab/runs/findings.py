@@ -3,24 +3,30 @@
 
 from __future__ import annotations
 
+import shlex
+
 from harness import SHARE, Result, tool, workload
 
 
 def healthy() -> Result:
     """Stock drivers sharing as they should."""
-    return _traced("healthy", workload("healthy.py", "--rounds", "3"))
+    return _traced("healthy", f"exec {_words(workload('healthy.py', '--rounds', '3'), 'healthy')}")
 
 
-def contiguous() -> Result:
-    """Scattered buffers for an importer that needs one run; the command exits with 7."""
-    command = " ".join(workload("vivid_contig.py", "--driver", "--rounds", "2"))
-    return _traced("contiguous", ["sh", "-c", f"{command} && exit 7"])
+def unhealthy() -> Result:
+    """Scattered buffers for an importer that needs one run, then DMA at addresses some time after
+    they were unmapped; the command exits with 7."""
+    scattered = workload("vivid_contig.py", "--driver", "--rounds", "2")
+    faults = workload("late_faults.py", "--logs", str(SHARE / "faults"))
+    both = f"{_words(scattered, 'contiguous')} && {_words(faults, 'faults')}"
+    return _traced("unhealthy", f"{both} && exit 7")
 
 
-def _traced(name: str, command: list[str]) -> Result:
-    """The command's words come first in stdout, before the events or among them."""
+def _words(command: list[str], name: str) -> str:
+    """In a shell, with its account in the share."""
+    return f"{shlex.join(command)} > {SHARE / name}.account"
+
+
+def _traced(name: str, command: str) -> Result:
     capture = str(SHARE / f"{name}.dmabuf")
-    words = f'exec > {SHARE}/{name}.account; exec "$@"'
-    return tool(
-        *("trace", "--format", "json", "-f", "-o", capture, "--", "sh", "-c", words, "sh"), *command
-    )
+    return tool("trace", "--format", "json", "-f", "-o", capture, "--", "sh", "-c", command)

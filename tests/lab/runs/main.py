@@ -6,10 +6,9 @@ from __future__ import annotations
 
 import argparse
 
-from ends import full_disk, interrupted, killed, refused
-from faults_late import faults_late
+from ends import full_disk, interrupted, refused
 from filters import filters
-from findings import contiguous, healthy
+from findings import healthy, unhealthy
 from harness import SHARE, lab, save
 from inspection import compiled, inspection, surroundings
 from levels import levels
@@ -19,9 +18,8 @@ from providers import late, providers, reloaded
 from truth import truth
 
 PLAYED = (
-    *(surroundings, refused, truth, preempted, late, reloaded, levels, faults_late, inspection),
-    *(healthy, contiguous, filters, interrupted, killed, full_disk, methods),
-    *(providers, compiled),
+    *(surroundings, refused, truth, preempted, late, reloaded, levels, unhealthy, inspection),
+    *(healthy, filters, interrupted, full_disk, methods, providers, compiled),
 )
 
 

@@ -2,12 +2,11 @@
 """The same small workload seen through each way to hook a function that is not the first choice.
 
 `methods.py METHOD ARGUMENTS...` is dmabuf-tool on a kernel that can do nothing but METHOD (and raw
-tracepoints); without arguments it says which methods this kernel has, and which the plan uses.
+tracepoints).
 """
 
 from __future__ import annotations
 
-import json
 import sys
 from dataclasses import replace
 from typing import Any
@@ -19,8 +18,7 @@ ALL = ("fentry", "kprobe_multi", "kprobe")
 
 
 def methods() -> Result:
-    """A capture and a log of each method this kernel is held to; and what it has."""
-    known = json.loads(run([sys.executable, __file__])["stdout"])
+    """A capture and a log of each method this kernel is held to."""
     runs = {}
     for method in METHODS[kernel()]:
         log = str(SHARE / f"method-{method}.log")
@@ -31,7 +29,7 @@ def methods() -> Result:
                 *workload("random_ops.py", "--operations", "400", "--log", log),
             ]
         )
-    return {**known, "runs": runs}
+    return runs
 
 
 def main(method: str, *arguments: str) -> None:
@@ -53,12 +51,4 @@ def main(method: str, *arguments: str) -> None:
 
 
 if __name__ == "__main__":
-    if sys.argv[1:]:
-        main(*sys.argv[1:])
-    else:
-        from dmabuf_tool.kernel.btf import Btf
-        from dmabuf_tool.probes import abilities
-
-        can = abilities.probe(Btf())
-        used = dict.fromkeys(can.methods(rare=rare)[0] for rare in (False, True))
-        print(json.dumps({"methods": can.methods(), "used": list(used)}))
+    main(*sys.argv[1:])

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Level-2 providers: every module the kernel has, without its hardware; one that comes later; one
-that is held; and one that goes and comes again.
+"""Level-2 providers: every module the kernel has, without its hardware, one of which is held, and
+what is left of a trace of all that is killed; one that comes later; one that goes and comes again.
 
 No GPU is here, so the drivers of GPUs do nothing: that their probes attach and every member they
 read is found is what is seen. drm_gpuvm works for real, for the lab driver's VMs.
@@ -9,11 +9,13 @@ read is found is what is seen. drm_gpuvm works for real, for the lab driver's VM
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
-from harness import SHARE, Result, Tracer, kernel, lab, run, tool, uapi
+from ends import kill
+from harness import SHARE, Result, Tracer, kernel, lab, programs, run, tool, uapi
 from lab import F, Kind, Lab, Source
 from matrix import NOT_LOADED
 
@@ -151,15 +153,19 @@ HELD = "nouveau"
 
 
 def providers() -> Result:
-    """All modules are there when a trace begins; those it hooks by BPF trampolines cannot go."""
+    """All modules are there when a trace begins; those it hooks by BPF trampolines cannot go until
+    it ends, by kill -9, with events under way."""
     wanted = [name for name in MODULES if name not in NOT_LOADED.get(kernel(), ())]
     loaded = [name for name in wanted if load(name)]
-    tracer = Tracer("providers", "-f", "-o", str(SHARE / "providers.dmabuf")).ready()
+    before, capture = programs(), Path("/tmp/providers.dmabuf")
+    tracer = Tracer("providers", "-o", str(capture), "-d", "600").ready()
     held = unload(HELD)
+    killed = kill(tracer, capture, before)
+    shutil.copy(capture, SHARE)
     return {
         "loaded": loaded,
         "held": held,
-        "tool": tracer.interrupt().end(),
+        "killed": killed,
         "doctor": tool("doctor", "--json"),
         "after": unload(HELD),
     }

@@ -91,8 +91,8 @@ def main() -> int:
         if os.waitpid(pid, 0)[1]:
             account.surprise(f"process {pid} failed")
         shared[OVER] = 1
-    lab.settle(account, args.log)
-    loops = [line for line in lab.log() if line["op"] == "map-loop"]
+    lines = lab.settle(account, args.log)
+    loops = [line for line in lines if line["op"] == "map-loop"]
     account.facts["looper"] = looper
     account.facts["pairs"] = sum(line["count"] for line in loops)
     return account.finish()

@@ -314,12 +314,10 @@ def main() -> int:
             account.done.update(result["done"])
             account.unexpected += result["unexpected"]
         driver.reset()
-    lines = lab.log()
     account.facts = {"seed": args.seed, "processes": args.processes}
-    failed = [line for line in lines if line["result"]]
+    failed = [line for line in lab.settle(account, args.log) if line["result"]]
     if failed:
         account.surprise(f"{len(failed)} lines of the log failed, first: {failed[0]}")
-    lab.settle(account, args.log)
     return account.finish()
 
 
