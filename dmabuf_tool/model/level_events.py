@@ -126,6 +126,10 @@ class LevelEvents:
         comm = name(event["comm"]) if mine else self._state.model.processes.comm(owner)
         context.owned_by(owner, comm)
 
+    def _on_device_name(self, event: Record) -> None:
+        if event["device"] in self._state.model.registry.devices:
+            self._state.names[event["device"]] = name(event["text"])
+
     def _on_name(self, event: Record) -> None:
         context = self._state.contexts.live.get(event["domain"])
         if context is not None:
@@ -208,6 +212,7 @@ _HANDLERS: Final[dict[int, Callable[[LevelEvents, Record], None]]] = {
     int(Kind.CONTEXT): LevelEvents._on_context,
     int(Kind.CONTEXT_FREE): LevelEvents._on_context_free,
     int(Kind.NAME_CONTEXT): LevelEvents._on_name,
+    int(Kind.NAME_DEVICE): LevelEvents._on_device_name,
     int(Kind.LEVEL2_MAP): LevelEvents._on_level2_map,
     int(Kind.LEVEL2_UNMAP): LevelEvents._on_level2_unmap,
     int(Kind.INVALIDATE): LevelEvents._on_invalidate,

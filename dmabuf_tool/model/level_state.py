@@ -39,6 +39,8 @@ class LevelState:
         """Device -> (seq, ts_ns, domain) of its moves, the first one where it was before."""
         self.domains: dict[int, int] = {}
         """Device -> its domain as of its last attach."""
+        self.names: dict[int, str] = {}
+        """Device -> its name, as far as the stream has come."""
         self.stale: dict[int, int] = {}
         """Ended mappings that ranges still target -> when they ended, ns."""
         self.invalidated: dict[int, deque[tuple[int, int]]] = {}
@@ -65,9 +67,8 @@ class LevelState:
         return found
 
     def device_called(self, wanted: str) -> int:
-        """The newest device of a name, 0 if there is none."""
-        devices = self.model.registry.devices.values() if wanted else ()
-        return max((one.id for one in devices if one.name == wanted), default=0)
+        """The newest device of a name that was told by now, 0 if there is none."""
+        return max((device for device, name in self.names.items() if name == wanted), default=0)
 
     def on_top(self, mapping: int) -> list[Range]:
         """The ranges that target a mapping."""

@@ -24,7 +24,8 @@ from two_levels import (
 )
 
 from dmabuf_tool.rules.base import Severity
-from dmabuf_tool.schema import Flag
+from dmabuf_tool.rules.engine import Engine
+from dmabuf_tool.schema import Flag, Kind
 
 SIZE = 4 * PAGE
 PHYS = 0x1_0000_0000
@@ -454,6 +455,23 @@ def test_fault_never_mapped():
     scene = Scene()
     fault(scene.trace, scene.device, 0x1000)
     assert "no dma-buf" in one(scene.trace, "fault-attributed").told.title
+
+
+def test_a_device_is_not_named_before_it_is_told_of():
+    """However the stream is cut: what a trace did not know at the fault, a report does not."""
+    trace = Trace()
+    trace.event(Kind.FAULT, address=0x1000, provider=1, owner=0x29)
+    known = trace.device("0000:00:05.0")
+    trace.wait(100).event(Kind.FAULT, address=0x1000, provider=1, owner=0x29)
+    for cuts in ((), range(len(trace))):
+        engine = Engine()
+        for batch in trace.batches(cuts):
+            engine.feed(batch)
+        found = [f for f in engine.findings() if f.rule.id == "fault-attributed"]
+        assert [(f.subject.device and f.subject.device.id, f.count) for f in found] == [
+            (None, 1),
+            (known.id, 1),
+        ]
 
 
 def test_fault_in_a_private_domain():
