@@ -1,10 +1,12 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-# What a developer runs; `make` alone explains it. Images of the lab's guests are kept outside
-# the checkout (docs/lab.md), everything else in .venv and build.
+# What a developer runs; `make` alone explains it. Images of the lab's guests (docs/lab.md) and what
+# mypy knows, a minute of reading numpy's overloads, are kept outside the checkout, for all
+# checkouts; everything else is in .venv and build.
 
 PYTHON := /usr/bin/python3
 BIN := .venv/bin
 RUN := tests/lab/run
+CACHE := $(or $(DMABUF_TOOL_CACHE),$(or $(XDG_CACHE_HOME),$(HOME)/.cache)/dmabuf-tool)
 DEMO_KERNEL := 7.2
 
 VENV_PACKAGES := python3-venv python3-bpfcc
@@ -37,8 +39,8 @@ test-lab: .venv/installed images ## drive the tool in guests with an IOMMU, agai
 lint: .venv/installed ## ruff and mypy
 	@echo "== lint"
 	@$(BIN)/ruff check .
-	@$(BIN)/mypy
-	@$(BIN)/mypy tests/lab/vm
+	@$(BIN)/mypy --cache-dir $(CACHE)/mypy
+	@$(BIN)/mypy --cache-dir $(CACHE)/mypy tests/lab/vm
 
 bench: .venv/installed images ## what tracing costs, in the lab and on this machine
 	@echo "== bench"
@@ -57,10 +59,11 @@ images: lab-packages ## build what is missing of the guests' images and test dri
 
 clean: ## remove what was built in the checkout
 	rm -rf .venv build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf "$(CACHE)/mypy"
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 clean-images: ## remove the guests' images and downloaded packages as well
-	rm -rf "$${DMABUF_TOOL_CACHE:-$${XDG_CACHE_HOME:-$$HOME/.cache}/dmabuf-tool}/lab"
+	rm -rf "$(CACHE)/lab"
 
 # The distribution's Python, because bcc comes from the distribution and from nowhere else.
 .venv/installed: pyproject.toml | venv-packages
