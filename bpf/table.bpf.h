@@ -173,7 +173,7 @@ static inline void send_table(struct table_facts *facts, struct scatterlist *sgl
 	copy.chunk->header.total = total;
 	copy.chunk->header.first = 0;
 	copy.chunk->left = total > most ? most : total;
-	/* Gone through once for all turns; where it is a loop of ours, once for each. */
+	/* The verifier goes through it once for all turns, through a loop of ours once for each. */
 	if (NUMBER(copy_chunk) && FACT(LOOP))
 		repeat(turns, ADDRESS(copy_chunk), &copy, 0);
 	else

@@ -68,7 +68,8 @@ class LevelState:
 
     def device_called(self, wanted: str) -> int:
         """The newest device of a name that was told by now, 0 if there is none."""
-        return max((device for device, name in self.names.items() if name == wanted), default=0)
+        names = self.names.items() if wanted else ()
+        return max((device for device, name in names if name == wanted), default=0)
 
     def on_top(self, mapping: int) -> list[Range]:
         """The ranges that target a mapping."""

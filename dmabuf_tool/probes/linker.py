@@ -47,39 +47,37 @@ def link(program: Code, functions: Mapping[str, Code], *, addresses: bool = True
     """
     if not program.calls:
         return program
-    starts: dict[tuple[str, int], int] = {}
-    uses: list[tuple[int, int, int]] = []
-    """Where a function is used, with which opcode, and where it begins."""
+    starts: dict[tuple[str, bool], int] = {}
+    """Of functions: those that are called, and those whose address is loaded."""
+    uses: list[tuple[int, int, bool]] = []
+    """Where one is used, and where it begins; whether it is the address."""
     parts = [(0, program)]
     names = {0: "program"}
     end = len(program.instructions) // 8
     for base, part in parts:  # grows meanwhile
         for index, function in part.calls.items():
-            opcode = part.instructions[8 * index]
-            if opcode == _LD_IMM64 and not addresses:
+            is_address = part.instructions[8 * index] == _LD_IMM64
+            if is_address and not addresses:
                 continue
-            if (function, opcode) not in starts:
+            use = function, is_address
+            if use not in starts:
                 body = functions[function]
-                if opcode == _LD_IMM64:
-                    body = _after(_SECOND_ARGUMENT, body)
-                starts[function, opcode] = end
-                names[end] = function
-                parts.append((end, body))
-                end += len(body.instructions) // 8
-            uses.append((base + index, opcode, starts[function, opcode]))
+                parts.append((end, _after(_SECOND_ARGUMENT, body) if is_address else body))
+                starts[use], names[end] = end, function
+                end += len(parts[-1][1].instructions) // 8
+            uses.append((base + index, starts[use], is_address))
     out = bytearray(b"".join(part.instructions for _, part in parts))
-    for at, opcode, start in uses:
-        register = out[8 * at + 1] & 0x0F if opcode == _LD_IMM64 else 0
-        pseudo = _PSEUDO_FUNC if opcode == _LD_IMM64 else _PSEUDO_CALL
+    for at, start, is_address in uses:
+        opcode, pseudo = (_LD_IMM64, _PSEUDO_FUNC) if is_address else (_CALL, _PSEUDO_CALL)
+        register = out[8 * at + 1] & 0x0F
         struct.pack_into("<BBhi", out, 8 * at, opcode, pseudo << 4 | register, 0, start - at - 1)
-    addressed = any(opcode == _LD_IMM64 for _, opcode in starts)
     return replace(
         program,
         instructions=bytes(out),
         maps={base + index: name for base, part in parts for index, name in part.maps.items()},
         marks={base + index: name for base, part in parts for index, name in part.marks.items()},
         calls={},
-        functions=names if addressed else {},
+        functions=names if any(is_address for _, is_address in starts) else {},
     )
 
 
