@@ -66,8 +66,8 @@ def interrupted() -> Result:
 def kill(tracer: Tracer, capture: Path, before: list[str]) -> Result:
     """kill -9 while events flow, and wait until the programs are those from before.
 
-    No longer than that: QEMU runs stale translations of code that is patched while it is executed
-    (docs/decisions.md), and the kernel takes seconds to take all probes off.
+    They flow no longer than that: the kernel takes seconds to take all probes off, and QEMU may run
+    stale translations of code that is patched while it is executed (docs/decisions.md).
     """
     during = programs()
     with endless_load():
