@@ -18,7 +18,7 @@ THEN_LOOK = 'parent=$PPID; "$@" > /dev/null; cat /proc/$parent/status > /tmp/sta
 
 
 INSTALLED = ("dmabuf-tool",)
-UNCOMPILED = (sys.executable, "/project/tests/lab/runs/uncompiled.py")
+UNCOMPILED = (sys.executable, "/project/tests/bench/uncompiled.py")
 
 
 def trace(*command: str, tool: tuple[str, ...] = INSTALLED) -> float:

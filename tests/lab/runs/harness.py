@@ -95,10 +95,6 @@ class Tracer:
         """What it wrote to stderr so far."""
         return self._err.read_text()
 
-    def shown(self) -> int:
-        """Bytes it wrote to stdout so far."""
-        return self._out.stat().st_size
-
     def ready(self) -> Tracer:
         """Wait until it traces."""
         self.wait(lambda: "tracing dma-bufs" in self.said(), "tracing")
@@ -137,12 +133,6 @@ class Tracer:
             "stdout": self._out.read_text(),
             "stderr": self.said(),
         }
-
-
-class CompilingTracer(Tracer):
-    """Installed without its compiled probes, and nothing in the cache."""
-
-    tool = (sys.executable, str(Path(__file__).with_name("uncompiled.py")))
 
 
 def listed_programs() -> list[dict[str, Any]]:

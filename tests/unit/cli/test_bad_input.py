@@ -31,6 +31,31 @@ def tool(*arguments, **more):
     )
 
 
+# Somebody else may not be able to read the checkout: all of it is imported before.
+AS_NOBODY = """
+import importlib, os, pkgutil, sys
+import dmabuf_tool
+for module in pkgutil.walk_packages(dmabuf_tool.__path__, "dmabuf_tool."):
+    importlib.import_module(module.name)
+{before}
+if os.geteuid() == 0:
+    os.setgroups([])
+    os.setresuid(65534, 65534, 65534)
+dmabuf_tool.__main__.main()
+"""
+
+
+def as_nobody(*arguments, before=""):
+    """Without root, whoever runs the tests."""
+    return subprocess.run(
+        [sys.executable, "-c", AS_NOBODY.format(before=before), *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "PYTHONPATH": str(TOP)},
+    )
+
+
 def one_line(done, status=1):
     """The line an error ends with; nothing else may stand on stderr."""
     assert done.returncode == status, done
@@ -94,23 +119,9 @@ def test_a_file_that_is_not_there_and_a_directory(tmp_path):
 
 
 def test_a_file_that_may_not_be_read(capture):
-    """As somebody else, who could import all of the tool before."""
-    code = (
-        "import importlib, os, pkgutil, sys, dmabuf_tool\n"
-        "for m in pkgutil.walk_packages(dmabuf_tool.__path__, 'dmabuf_tool.'):\n"
-        "    m.name.endswith('__main__') or importlib.import_module(m.name)\n"
-        "os.chmod(sys.argv[2], 0)\n"
-        "os.geteuid() or (os.setgroups([]), os.setresuid(65534, 65534, 65534))\n"
-        "dmabuf_tool.cli.main.main()\n"
+    assert "ermission" in one_line(
+        as_nobody("report", capture, before=f"os.chmod({str(capture)!r}, 0)")
     )
-    done = subprocess.run(
-        [sys.executable, "-c", code, "report", str(capture)],
-        capture_output=True,
-        text=True,
-        check=False,
-        env={**os.environ, "PYTHONPATH": str(TOP)},
-    )
-    assert "ermission" in one_line(done)
 
 
 def test_a_good_and_a_bad_capture_together(capture, tmp_path):
@@ -156,6 +167,10 @@ def test_a_thread_is_not_a_process():
 def test_no_such_device():
     line = one_line(tool("trace", "-D", "nosuch"))
     assert "nosuch" in line and "dmabuf-tool devices" in line
+
+
+def test_without_root():
+    assert "root" in one_line(as_nobody("trace"))
 
 
 def test_no_such_command():
