@@ -2,8 +2,9 @@
 """Which run is played on which kernel, as data: for who plays (runs/main.py) and who judges.
 
 What the kernel decides is played on all of them. What the tool decides by itself, once the same
-events come (what it refuses, how it stops, where a capture ends), is the same on all, and emulated
-seconds are dear: one kernel has it.
+events come (which of them it keeps), is the same on all, and emulated seconds are dear: one kernel
+has it. What needs no events of dma-bufs (what it refuses, how it stops, where a capture ends) is
+in tests/unit and tests/native.
 """
 
 from __future__ import annotations
@@ -13,35 +14,26 @@ from typing import Final
 KERNELS: Final = ("arm64", "6.12", "7.2", "6.1")
 """In the order in which they are booted, two at once: those that take longest first."""
 
+METHODS: Final = {"arm64": "kprobe", "6.12": "kprobe_multi", "7.2": "kprobe_multi"}
+"""By kernel, the method it does not use by itself for all and is held to, event for event. Beside
+them there are kprobes, in `reloaded`, and fentry alone, which is the choice of 6.1, arm64 and
+6.12."""
+
 RUNS: Final[dict[str, tuple[str, ...]]] = {
     "surroundings": KERNELS,
-    "refused": ("6.12",),
+    "late": KERNELS,  # before anything loads a provider's module
     "truth": KERNELS,
     "preempted": ("7.2",),  # whose code is preemptible
-    "late": KERNELS,
     # By kprobes alone: where there is no provider that works here, and where there is one.
     "reloaded": ("6.1", "7.2"),
-    "levels": KERNELS,
-    "unhealthy": KERNELS,
+    "findings": KERNELS,
     "inspection": KERNELS,
-    "healthy": KERNELS,
     "filters": ("6.12",),
-    "interrupted": ("6.1",),
-    "full_disk": ("6.12",),
-    "methods": KERNELS,
+    "method": tuple(METHODS),
     "providers": KERNELS,
     "compiled": KERNELS,
 }
 """By run, in the order in which they are played."""
-
-METHODS: Final[dict[str, tuple[str, ...]]] = {
-    "6.1": ("kprobe",),
-    "arm64": ("kprobe",),
-    "6.12": ("kprobe_multi",),
-    "7.2": ("fentry", "kprobe_multi"),
-}
-"""By kernel, the methods it does not use by itself for all and is held to, event for event: fentry
-alone is what 6.1, arm64 and 6.12 use in all other runs."""
 
 NOT_LOADED: Final[dict[str, frozenset[str]]] = {"6.12": frozenset({"amdgpu"})}
 """Modules that stay away though the kernel has them: for each function of a module x86's kernels go
@@ -54,5 +46,5 @@ def runs_of(kernel: str) -> list[str]:
     and the other in the middle, so that the processors are not idle for both."""
     runs = [run for run, kernels in RUNS.items() if kernel in kernels]
     if KERNELS.index(kernel) % 2:
-        runs.sort(key=lambda run: run != "unhealthy")
+        runs.sort(key=lambda run: run != "findings")
     return runs

@@ -21,12 +21,12 @@ INFORMATIVE = {"level2-map", "nested", "level1-bypassed"}
 
 @cache
 def _compared(share: Path) -> Compared:
-    return compare(share / "levels.dmabuf", share / "levels.log", share / "levels.tables")
+    return compare(share / "truth.dmabuf", share / "levels.log", share / "levels.tables")
 
 
 @pytest.fixture
 def compared(guest) -> Compared:
-    assert guest["levels"]["status"] == 0, guest["levels"]
+    assert guest["truth"]["status"] == 0, guest["truth"]
     return _compared(guest.share)
 
 
@@ -41,7 +41,7 @@ def test_the_table_equals_the_drivers_at_every_moment(compared):
 
 
 def test_all_operations_were_done(guest, compared):
-    done = json.loads(guest["levels"]["stdout"].splitlines()[-1])
+    done = json.loads(guest["truth"]["stdout"].splitlines()[-1])
     assert sum(done["operations"].values()) >= 5000
     assert done["unexpected"] == []
     assert compared.model.losses == Losses()
@@ -63,7 +63,7 @@ def test_legal_operations_raise_no_alarm(compared):
 
 
 def test_contexts_belong_to_who_made_them(guest, compared):
-    pid = json.loads(guest["levels"]["stdout"].splitlines()[-1])["pid"]
+    pid = json.loads(guest["truth"]["stdout"].splitlines()[-1])["pid"]
     for number in compared.contexts.values():
         context = compared.model.levels.contexts.find(number)
         assert context is not None and (context.tgid, context.freed_ns > 0) == (pid, True)
@@ -72,9 +72,9 @@ def test_contexts_belong_to_who_made_them(guest, compared):
 @pytest.mark.parametrize("kind", [Kind.ATTACH, Kind.DETACH, Kind.MAP, Kind.UNMAP])
 def test_every_stack_leads_to_the_importer(guest, kind):
     """--stacks, which this trace has. A table from inside attach has its stack."""
-    assert guest["levels"]["status"] == 0
+    assert guest["truth"]["status"] == 0
     stacks, keys = {}, []
-    with open_capture(guest.capture("levels")) as reader:
+    with open_capture(guest.capture("truth")) as reader:
         for batch in reader.batches():
             stacks |= batch.stacks
             chosen = batch.events["kind"] == kind

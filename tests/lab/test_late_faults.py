@@ -53,7 +53,7 @@ def transfers(share: Path) -> list[Transfer]:
 @pytest.fixture
 def said(guest):
     """What the trace said of events, in its order."""
-    result = guest["unhealthy"]
+    result = guest["findings"]
     assert result["status"] == 7, result
     return [line for line in objects(result["stdout"]) if line["type"] == "event"]
 

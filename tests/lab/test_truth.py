@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""A capture of random operations equals the test driver's log, and ftrace counts the same."""
+"""A capture of random operations on both levels equals the test driver's logs, and ftrace counts
+the same."""
 
 from __future__ import annotations
 
@@ -7,7 +8,7 @@ from collections import Counter
 
 import pytest
 from compare import OPS, differences, from_capture, from_log
-from matrix import METHODS
+from matrix import METHODS, RUNS
 
 from dmabuf_tool.capture.reader import open_capture
 from dmabuf_tool.probes.providers import PROVIDERS
@@ -69,6 +70,10 @@ def test_every_operation_is_in_the_capture(guest):
     log = from_log(guest.share / "truth.log")
     assert log.count() > 10_000
     assert len({seen.fields["tgid"] for one in log.by_thread.values() for seen in one}) >= 2
+    both_levels = from_log(guest.share / "levels.log")
+    assert both_levels.count() > 1_000
+    for tid, operations in both_levels.by_thread.items():
+        log.by_thread[tid] += operations
     compare(log, from_capture(guest.capture("truth")), losses_of(guest, "truth"), guest.kernel)
 
 
@@ -91,16 +96,24 @@ def test_what_is_rare_is_hooked_otherwise_where_kernel_code_is_preemptible(guest
     assert methods_of(guest.capture("truth")) == {"fentry"} | rare
 
 
-@pytest.mark.parametrize(
-    ("guest", "method"),
-    [(kernel, method) for kernel, methods in METHODS.items() for method in methods],
-    indirect=["guest"],
-)
-def test_every_method_sees_the_same(guest, method):
-    result = guest["methods"][method]
-    assert result["status"] == 0, result
-    capture = guest.capture(f"method-{method}")
-    assert methods_of(capture) == {method}
-    log, seen = from_log(guest.share / f"method-{method}.log"), from_capture(capture)
+def saw_the_same(guest, method):
+    """A capture by one method, and the driver's log."""
+    name = f"method-{method}"
+    assert methods_of(guest.capture(name)) == {method}
+    log, seen = from_log(guest.share / f"{name}.log"), from_capture(guest.capture(name))
     assert log.count() > 300
-    compare(log, seen, losses_of(guest, f"method-{method}"), guest.kernel)
+    compare(log, seen, losses_of(guest, name), guest.kernel)
+
+
+@pytest.mark.parametrize("guest", RUNS["method"], indirect=True)
+def test_every_method_sees_the_same(guest):
+    result = guest["method"]
+    assert result["status"] == 0, result
+    saw_the_same(guest, METHODS[guest.kernel])
+
+
+@pytest.mark.parametrize("guest", RUNS["reloaded"], indirect=True)
+def test_kprobes_see_the_same_while_a_module_goes_and_comes(guest):
+    result = guest["reloaded"]["operations"]
+    assert result["status"] == 0, result
+    saw_the_same(guest, "kprobe")

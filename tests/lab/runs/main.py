@@ -6,20 +6,18 @@ from __future__ import annotations
 
 import argparse
 
-from ends import full_disk, interrupted, refused
 from filters import filters
-from findings import healthy, unhealthy
+from findings import findings
 from harness import SHARE, lab, save
 from inspection import compiled, inspection, surroundings
-from levels import levels
-from methods import methods
+from methods import method
 from preempted import preempted
 from providers import late, providers, reloaded
 from truth import truth
 
 PLAYED = (
-    *(surroundings, refused, truth, preempted, late, reloaded, levels, unhealthy, inspection),
-    *(healthy, filters, interrupted, full_disk, methods, providers, compiled),
+    *(surroundings, late, truth, preempted, reloaded, findings, inspection, filters, method),
+    *(providers, compiled),
 )
 
 

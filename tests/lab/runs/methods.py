@@ -14,22 +14,21 @@ from typing import Any
 from harness import SHARE, Result, kernel, run, workload
 from matrix import METHODS
 
+OPERATIONS = "400"
 ALL = ("fentry", "kprobe_multi", "kprobe")
 
 
-def methods() -> Result:
-    """A capture and a log of each method this kernel is held to."""
-    runs = {}
-    for method in METHODS[kernel()]:
-        log = str(SHARE / f"method-{method}.log")
-        runs[method] = run(
-            [
-                *(sys.executable, __file__, method),
-                *("trace", "-f", "-o", str(SHARE / f"method-{method}.dmabuf"), "--"),
-                *workload("random_ops.py", "--operations", "400", "--log", log),
-            ]
-        )
-    return runs
+def method() -> Result:
+    """A capture and a log by the method this kernel is held to."""
+    name = f"method-{METHODS[kernel()]}"
+    log = str(SHARE / f"{name}.log")
+    return run(
+        [
+            *(sys.executable, __file__, METHODS[kernel()]),
+            *("trace", "-f", "-o", str(SHARE / f"{name}.dmabuf"), "--"),
+            *workload("random_ops.py", "--operations", OPERATIONS, "--log", log),
+        ]
+    )
 
 
 def main(method: str, *arguments: str) -> None:

@@ -15,9 +15,10 @@ import sys
 from pathlib import Path
 
 from ends import kill
-from harness import SHARE, Result, Tracer, kernel, lab, programs, run, tool, uapi
+from harness import SHARE, Result, Tracer, kernel, lab, programs, run, tool, uapi, workload
 from lab import F, Kind, Lab, Source
 from matrix import NOT_LOADED
+from methods import OPERATIONS
 
 MODULES = (
     *("drm_gpuvm", "xe", "i915", "amdgpu", "nouveau", "msm", "panfrost", "panthor", "etnaviv"),
@@ -88,20 +89,21 @@ class KprobeTracer(Tracer):
 
 
 def reloaded() -> Result:
-    """A provider's module, which kprobes do not hold, goes and comes again under a trace."""
-    module = provider()
+    """What method() plays of the one method that does not hold modules; then a provider's goes and
+    comes again under the trace. Capture and log are named as there."""
+    module, name = provider(), "method-kprobe"
     result: Result = {"module": module, "pid": os.getpid()}
+    start(module)
+    tracer = KprobeTracer(name, "-f", "-o", str(SHARE / f"{name}.dmabuf")).ready()
+    result["operations"] = run(workload("random_ops.py", "--operations", OPERATIONS))
     with Lab() as driver:
-        driver.reset()
-        driver.clear_log()
-        start(module)
-        tracer = KprobeTracer("reloaded", "-f", "-o", str(SHARE / "reloaded.dmabuf")).ready()
         use(driver, module)
         result["unload"] = unload(module)
         start(module)
         attached(tracer, module)
         use(driver, module)
-        result["tool"] = tracer.interrupt().end()
+    result["tool"] = tracer.interrupt().end()
+    lab.copy_log(str(SHARE / f"{name}.log"))
     unload(module)
     return result
 

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Random legal operations under a trace, counted by the test driver's log and by ftrace as well."""
+"""Random legal operations under a trace with stacks: of two processes on level 1, then of one on
+both levels. The test driver's logs and tables tell of them as well, and ftrace counts."""
 
 from __future__ import annotations
 
@@ -7,12 +8,15 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
-from harness import SHARE, Result, tool, workload
+from harness import SHARE, Result, lab, tool, workload
 
 TRACING = Path("/sys/kernel/tracing")
-OPERATIONS = 10_500  # as the workload counts; the log has a line for most of them
+# As the workloads count; the logs have a line for most of them.
+OPERATIONS = 10_500
+OPERATIONS_ON_BOTH_LEVELS = 5000
 
 # What ftrace counts, by the name of the event it stands for.
 FUNCTIONS = {
@@ -30,21 +34,36 @@ FUNCTIONS = {
 
 
 def truth() -> Result:
-    """Over 10,000 operations of two processes; the capture goes to the share, and the log."""
+    """Capture, logs, tables and counts go to the share; the last line on stdout is the account of
+    the operations on both levels."""
+    lab.load_vm()  # before the trace, so that GPU VMs are seen whenever it attaches to modules
     return tool(
-        *("trace", "-f", "-o", str(SHARE / "truth.dmabuf"), "--"),
-        *(sys.executable, __file__, str(OPERATIONS)),
+        *("trace", "--stacks", "-f", "-o", str(SHARE / "truth.dmabuf"), "--"),
+        *(sys.executable, __file__),
     )
 
 
-def count_while(argv: list[str]) -> int:
-    """Run a command while ftrace counts; returns its status. The counts go to the share."""
+def operate() -> int:
+    """One workload after the other; the worse of their statuses."""
+    level1 = ("--operations", str(OPERATIONS), "--log", str(SHARE / "truth.log"))
+    both = ("--log", str(SHARE / "levels.log"), "--tables", str(SHARE / "levels.tables"))
+    return max(
+        subprocess.run(workload(*command), check=False).returncode
+        for command in (
+            ("random_ops.py", *level1),
+            ("random_levels.py", "--operations", str(OPERATIONS_ON_BOTH_LEVELS), *both),
+        )
+    )
+
+
+def count_while(work: Callable[[], int]) -> int:
+    """Work while ftrace counts; returns its status. The counts go to the share."""
     for name, function in FUNCTIONS.items():
         kprobe(f"p:count/{name.replace('-', '_')} {function}")
     enable = TRACING / "events/count/enable"
     enable.write_text("1")
     try:
-        status = subprocess.run(argv, check=False).returncode
+        status = work()
     finally:
         enable.write_text("0")
     # kprobe_profile: name, hits, misses.
@@ -67,5 +86,4 @@ def kprobe(command: str) -> None:
 
 
 if __name__ == "__main__":
-    log = str(SHARE / "truth.log")
-    sys.exit(count_while(workload("random_ops.py", "--operations", sys.argv[1], "--log", log)))
+    sys.exit(count_while(operate))

@@ -9,6 +9,7 @@ buffer into the other vivid. What this kernel lacks is left out and named.
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 import time
 from pathlib import Path
@@ -52,6 +53,7 @@ def main() -> int:
         rounds += 1
         time.sleep(args.pause)
     account.did("round", rounds)
+    account.facts = {"pid": os.getpid(), "end_ns": time.monotonic_ns()}
     if account.refused:
         account.surprise(f"refused: {dict(account.refused)}")
     return account.finish()

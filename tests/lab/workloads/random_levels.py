@@ -329,6 +329,8 @@ def main() -> int:
         look(MOMENTS + 1)
         driver.reset()
         look(MOMENTS + 2)
+        for buffer in play.buffers:
+            os.close(buffer.fd)
     account.facts = {"seed": args.seed, "pid": os.getpid()}
     failed = [line for line in lab.log() if line["result"]]
     if failed:
