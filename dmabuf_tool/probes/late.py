@@ -14,7 +14,6 @@ import subprocess
 import sys
 import time
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any, Final
 
 from dmabuf_tool.errors import ToolError
@@ -23,8 +22,8 @@ from dmabuf_tool.probes import handover
 from dmabuf_tool.probes.loader import Loaded
 from dmabuf_tool.probes.source import Options
 
-_SYS_MODULE: Final = Path("/sys/module")
-_TYPES: Final = Path("/sys/kernel/btf")
+_SYS_MODULE: Final = "/sys/module"
+_TYPES: Final = "/sys/kernel/btf"
 _ATTACHED, _WAITING, _ABSENT, _LEFT_OUT = "attached", "waiting", "absent", "left out"  # modules.py
 
 # Isolated from the environment, but with our own sys.path: from a checkout as from a package.
@@ -148,7 +147,8 @@ def _place(name: str) -> int:
     """A number of a module that is there with its types, another one when it was loaded again: the
     inode of its directory in sysfs, which is new each time (fs/kernfs/dir.c). 0: not there."""
     try:
-        return (_SYS_MODULE / name).stat().st_ino if (_TYPES / name).exists() else 0
+        os.stat(f"{_TYPES}/{name}")
+        return os.stat(f"{_SYS_MODULE}/{name}").st_ino
     except OSError:
         return 0
 
