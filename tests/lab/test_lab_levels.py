@@ -10,9 +10,8 @@ from pathlib import Path
 import pytest
 from compare_levels import Compared, compare
 
-from dmabuf_tool.capture.reader import open_capture
 from dmabuf_tool.rules.base import Severity
-from dmabuf_tool.schema import Flag, Kind, Losses
+from dmabuf_tool.schema import Losses
 
 MOMENTS = 12  # ten random ones, the end of the run, and after everything was undone
 INFORMATIVE = {"level2-map", "nested", "level1-bypassed"}
@@ -67,17 +66,3 @@ def test_contexts_belong_to_who_made_them(guest, compared):
     for number in compared.contexts.values():
         context = compared.model.levels.contexts.find(number)
         assert context is not None and (context.tgid, context.freed_ns > 0) == (pid, True)
-
-
-@pytest.mark.parametrize("kind", [Kind.ATTACH, Kind.DETACH, Kind.MAP, Kind.UNMAP])
-def test_every_stack_leads_to_the_importer(guest, kind):
-    """--stacks, which this trace has. A table from inside attach has its stack."""
-    assert guest["truth"]["status"] == 0
-    stacks, keys = {}, []
-    with open_capture(guest.capture("truth")) as reader:
-        for batch in reader.batches():
-            stacks |= batch.stacks
-            chosen = batch.events["kind"] == kind
-            chosen &= (batch.events["flags"] & Flag.IN_ATTACH) == 0
-            keys += batch.events["stack"][chosen].tolist()
-    assert keys and all(any("[dmabuf_lab" in frame for frame in stacks[key]) for key in keys)

@@ -9,16 +9,20 @@ from harness import SHARE, Result, tool, workload
 
 
 def findings() -> Result:
-    """Stock drivers sharing as they should; scattered buffers for an importer that needs one run;
-    DMA at addresses some time after they were unmapped. The command exits with 7."""
+    """Stock drivers sharing as they should; then scattered buffers for an importer that needs one
+    run, and beside it DMA at addresses some time after they were unmapped. The command exits
+    with 7."""
     commands = {
         "healthy": workload("healthy.py", "--rounds", "3"),
         "contiguous": workload("vivid_contig.py", "--driver", "--rounds", "2"),
         "faults": workload("late_faults.py", "--logs", str(SHARE / "faults")),
     }
     # In a shell, each with its account in the share.
-    lines = [f"{shlex.join(one)} > {SHARE / name}.account" for name, one in commands.items()]
+    healthy, contiguous, faults = (
+        f"{shlex.join(one)} > {SHARE / name}.account" for name, one in commands.items()
+    )
+    play = f"{healthy} && {{ {faults} & {contiguous} && wait $! && exit 7; }}"
     return tool(
         *("trace", "--format", "json", "-f", "-o", str(SHARE / "findings.dmabuf")),
-        *("--", "sh", "-c", " && ".join((*lines, "exit 7"))),
+        *("--", "sh", "-c", play),
     )

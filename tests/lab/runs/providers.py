@@ -39,8 +39,8 @@ def load(name: str) -> bool:
 
 
 def late() -> Result:
-    """A provider's module comes while a trace runs, and works; IOMMU domains older and younger
-    than the trace."""
+    """A provider's module comes while a trace with stacks runs, and works; IOMMU domains older and
+    younger than the trace."""
     module = provider()
     result: Result = {"module": module, "early": there(module), "pid": os.getpid()}
     with Lab() as driver:
@@ -48,7 +48,7 @@ def late() -> Result:
         driver.clear_log()
         device = driver.edu()[0]
         result["before"] = before = driver.context(Kind.DOMAIN, device)
-        tracer = Tracer("late", "-f", "-o", str(SHARE / "late.dmabuf")).ready()
+        tracer = Tracer("late", "--stacks", "-f", "-o", str(SHARE / "late.dmabuf")).ready()
         if not load(module):
             raise RuntimeError(f"this kernel has no {module}")
         fd = driver.export(SIZE)
@@ -76,6 +76,7 @@ def late() -> Result:
             driver.level2_unmap(new, VA + uapi.PAGE, 2 * uapi.PAGE)
             driver.context_free(gone)
             result |= {"old": old, "new": new, "gone": gone}
+        round_trip(driver, device)
         result["tool"] = tracer.interrupt().end()
         lab.copy_log(str(SHARE / "late.log"))
         os.close(fd)
@@ -131,6 +132,15 @@ def unload(module: str) -> Result:
     if module == "drm_gpuvm" and there("dmabuf_lab_vm"):
         run(["rmmod", "dmabuf_lab_vm"])
     return run(["rmmod", module])
+
+
+def round_trip(driver: Lab, device: int) -> None:
+    """One buffer, from beginning to end."""
+    fd = driver.export(SIZE)
+    attachment = driver.attach(fd, device)
+    driver.unmap(driver.map(attachment).nr)
+    driver.detach(attachment)
+    os.close(fd)
 
 
 def use(driver: Lab, module: str) -> None:

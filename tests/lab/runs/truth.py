@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Random legal operations under a trace with stacks: of two processes on level 1, then of one on
-both levels. The test driver's logs and tables tell of them as well, and ftrace counts."""
+"""Random legal operations under a trace: of two processes on level 1, then of one on both levels.
+The test driver's logs and tables tell of them as well, and ftrace counts."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def truth() -> Result:
     the operations on both levels."""
     lab.load_vm()  # before the trace, so that GPU VMs are seen whenever it attaches to modules
     return tool(
-        *("trace", "--stacks", "-f", "-o", str(SHARE / "truth.dmabuf"), "--"),
+        *("trace", "-f", "-o", str(SHARE / "truth.dmabuf"), "--"),
         *(sys.executable, __file__),
     )
 
