@@ -9,8 +9,8 @@ Faults are events, each with its own attribution.
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from dmabuf_tool.kernel.text import safe
@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 
 Faults = Mapping[int, Attribution]
 """What the model says of a batch's faults, by their place among its events."""
+
+_AT_ONCE: Final = 512
+"""Events that are rendered at once."""
 
 _RANKS: Final = {"info": 0, "warning": 1, "error": 2}
 
@@ -119,7 +122,8 @@ class Lines(Findings):
 
     def batch(self, batch: Batch, faults: Faults) -> None:
         """Write the events of a batch."""
-        _write(self._renderer.render(batch, faults=faults))
+        for piece, of_piece in _pieces(batch, faults):
+            _write(self._renderer.render(piece, faults=of_piece))
 
 
 class Json(Findings):
@@ -140,7 +144,8 @@ class Json(Findings):
 
     def batch(self, batch: Batch, faults: Faults) -> None:
         """Write the events of a batch."""
-        _write(self._renderer.render(batch, faults=faults))
+        for piece, of_piece in _pieces(batch, faults):
+            _write(self._renderer.render(piece, faults=of_piece))
 
     def finding(self, found: Mapping[str, Any]) -> None:
         """Write one that is new or worse."""
@@ -196,6 +201,17 @@ class Dashboard(Findings):
             self._live.stop()
             self._live = None
         super().tick(engine, Progress(0.0, 0, 0, ()))
+
+
+def _pieces(batch: Batch, faults: Faults) -> Iterator[tuple[Batch, Faults]]:
+    """A batch as smaller ones, of which tables and losses come with the first: what is rendered at
+    once is held as Python objects, hundreds of bytes an event."""
+    rest = batch
+    for start in range(0, len(batch.events), _AT_ONCE) or (0,):
+        end = start + _AT_ONCE
+        mine = {index - start: one for index, one in faults.items() if start <= index < end}
+        yield replace(rest, events=batch.events[start:end]), mine
+        rest = replace(batch, tables=batch.tables[:0], segments=batch.segments[:0], stacks={})
 
 
 def _write(text: str) -> None:
