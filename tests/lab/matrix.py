@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from typing import Final
 
-KERNELS: Final = ("arm64", "6.12", "7.2", "6.1")
+KERNELS: Final = ("7.2", "6.1", "6.12", "arm64")
 """In the order in which they are booted, two at once: those that take longest first."""
 
 METHODS: Final = {"arm64": "kprobe", "6.12": "kprobe_multi", "7.2": "kprobe_multi"}
