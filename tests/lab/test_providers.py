@@ -188,7 +188,7 @@ def test_a_module_that_was_loaded_again_is_attached_again(guest):
     "guest", [one for one in RUNS["reloaded"] if "drm_gpuvm" in HERE[one]], indirect=True
 )
 def test_what_it_did_before_and_after_is_seen(guest):
-    model = replay(guest.capture("method-kprobe"))
+    model = replay(guest.capture("reloaded"))
     vms = [one for one in model.levels.contexts.all() if one.kind == "gpu-vm"]
     assert len(vms) == 2
     for one in vms:

@@ -8,7 +8,7 @@ from collections import Counter
 
 import pytest
 from compare import OPS, differences, from_capture, from_log
-from matrix import METHODS, RUNS
+from matrix import RUNS
 
 from dmabuf_tool.capture.reader import open_capture
 from dmabuf_tool.probes.providers import PROVIDERS
@@ -96,24 +96,23 @@ def test_what_is_rare_is_hooked_otherwise_where_kernel_code_is_preemptible(guest
     assert methods_of(guest.capture("truth")) == {"fentry"} | rare
 
 
-def saw_the_same(guest, method):
+def saw_the_same(guest, name, method):
     """A capture by one method, and the driver's log."""
-    name = f"method-{method}"
     assert methods_of(guest.capture(name)) == {method}
     log, seen = from_log(guest.share / f"{name}.log"), from_capture(guest.capture(name))
     assert log.count() > 300
     compare(log, seen, losses_of(guest, name), guest.kernel)
 
 
-@pytest.mark.parametrize("guest", RUNS["method"], indirect=True)
-def test_every_method_sees_the_same(guest):
-    result = guest["method"]
+@pytest.mark.parametrize("guest", RUNS["fprobes"], indirect=True)
+def test_fprobes_see_the_same(guest):
+    result = guest["fprobes"]
     assert result["status"] == 0, result
-    saw_the_same(guest, METHODS[guest.kernel])
+    saw_the_same(guest, "fprobes", "kprobe_multi")
 
 
 @pytest.mark.parametrize("guest", RUNS["reloaded"], indirect=True)
 def test_kprobes_see_the_same_while_a_module_goes_and_comes(guest):
     result = guest["reloaded"]["operations"]
     assert result["status"] == 0, result
-    saw_the_same(guest, "kprobe")
+    saw_the_same(guest, "reloaded", "kprobe")

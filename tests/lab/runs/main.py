@@ -10,13 +10,13 @@ from filters import filters
 from findings import findings
 from harness import SHARE, lab, save
 from inspection import compiled, inspection, surroundings
-from methods import method
+from methods import fprobes
 from preempted import preempted
 from providers import late, providers, reloaded
 from truth import truth
 
 PLAYED = (
-    *(surroundings, late, truth, preempted, reloaded, findings, inspection, filters, method),
+    *(surroundings, late, truth, preempted, reloaded, findings, inspection, filters, fprobes),
     *(providers, compiled),
 )
 

@@ -11,21 +11,19 @@ import sys
 from dataclasses import replace
 from typing import Any
 
-from harness import SHARE, Result, kernel, run, workload
-from matrix import METHODS
+from harness import SHARE, Result, run, workload
 
 OPERATIONS = "400"
 ALL = ("fentry", "kprobe_multi", "kprobe")
 
 
-def method() -> Result:
-    """A capture and a log by the method this kernel is held to."""
-    name = f"method-{METHODS[kernel()]}"
-    log = str(SHARE / f"{name}.log")
+def fprobes() -> Result:
+    """A capture and a log by kprobe_multi; of kprobes: reloaded() (providers.py)."""
+    log = str(SHARE / "fprobes.log")
     return run(
         [
-            *(sys.executable, __file__, METHODS[kernel()]),
-            *("trace", "-f", "-o", str(SHARE / f"{name}.dmabuf"), "--"),
+            *(sys.executable, __file__, "kprobe_multi"),
+            *("trace", "-f", "-o", str(SHARE / "fprobes.dmabuf"), "--"),
             *workload("random_ops.py", "--operations", OPERATIONS, "--log", log),
         ]
     )

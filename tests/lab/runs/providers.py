@@ -90,12 +90,12 @@ class KprobeTracer(Tracer):
 
 
 def reloaded() -> Result:
-    """What method() plays of the one method that does not hold modules; then a provider's goes and
-    comes again under the trace. Capture and log are named as there."""
-    module, name = provider(), "method-kprobe"
+    """Operations seen by kprobes, which do not hold modules; then a provider's goes and comes again
+    under the trace. What fprobes() is for its method."""
+    module = provider()
     result: Result = {"module": module, "pid": os.getpid()}
     start(module)
-    tracer = KprobeTracer(name, "-f", "-o", str(SHARE / f"{name}.dmabuf")).ready()
+    tracer = KprobeTracer("reloaded", "-f", "-o", str(SHARE / "reloaded.dmabuf")).ready()
     result["operations"] = run(workload("random_ops.py", "--operations", OPERATIONS))
     with Lab() as driver:
         use(driver, module)
@@ -104,7 +104,7 @@ def reloaded() -> Result:
         attached(tracer, module)
         use(driver, module)
     result["tool"] = tracer.interrupt().end()
-    lab.copy_log(str(SHARE / f"{name}.log"))
+    lab.copy_log(str(SHARE / "reloaded.log"))
     unload(module)
     return result
 
