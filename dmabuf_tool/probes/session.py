@@ -122,7 +122,7 @@ class Session:
         """The thread: copy what is in the rings, until told to end; then once more."""
         while not self._ended.is_set():
             full = self._drain_once() > _FULL
-            # Not ended.wait(), which costs an idle trace half as much again.
+            # Not ended.wait(), which makes an idle trace a quarter dearer.
             time.sleep(_DRAIN_FULL_S if full else _DRAIN_S)
         self._drain_once()
 
