@@ -110,11 +110,6 @@ class Tracer:
         if not condition():
             raise RuntimeError(f"ended before {what}: {self.said()}")
 
-    def children(self) -> list[int]:
-        """Its child processes now."""
-        pid = self.process.pid
-        return [int(c) for c in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
-
     def interrupt(self) -> Tracer:
         """Ctrl-C: SIGINT to the whole process group."""
         os.killpg(self.process.pid, signal.SIGINT)
