@@ -9,7 +9,7 @@ Faults are events, each with its own attribution.
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
@@ -122,8 +122,7 @@ class Lines(Findings):
 
     def batch(self, batch: Batch, faults: Faults) -> None:
         """Write the events of a batch."""
-        for piece, of_piece in _pieces(batch, faults):
-            _write(self._renderer.render(piece, faults=of_piece))
+        _write_events(self._renderer, batch, faults)
 
 
 class Json(Findings):
@@ -144,8 +143,7 @@ class Json(Findings):
 
     def batch(self, batch: Batch, faults: Faults) -> None:
         """Write the events of a batch."""
-        for piece, of_piece in _pieces(batch, faults):
-            _write(self._renderer.render(piece, faults=of_piece))
+        _write_events(self._renderer, batch, faults)
 
     def finding(self, found: Mapping[str, Any]) -> None:
         """Write one that is new or worse."""
@@ -203,14 +201,21 @@ class Dashboard(Findings):
         super().tick(engine, Progress(0.0, 0, 0, ()))
 
 
-def _pieces(batch: Batch, faults: Faults) -> Iterator[tuple[Batch, Faults]]:
-    """A batch as smaller ones, of which tables and losses come with the first: what is rendered at
+class _Renderer(Protocol):
+    """What makes lines of events."""
+
+    def render(self, batch: Batch, *, faults: Faults) -> str:
+        """The lines of a batch."""
+
+
+def _write_events(renderer: _Renderer, batch: Batch, faults: Faults) -> None:
+    """Write a batch in pieces, of which tables and losses come with the first: what is rendered at
     once is held as Python objects, hundreds of bytes an event."""
     rest = batch
     for start in range(0, len(batch.events), _AT_ONCE) or (0,):
         end = start + _AT_ONCE
         mine = {index - start: one for index, one in faults.items() if start <= index < end}
-        yield replace(rest, events=batch.events[start:end]), mine
+        _write(renderer.render(replace(rest, events=batch.events[start:end]), faults=mine))
         rest = replace(batch, tables=batch.tables[:0], segments=batch.segments[:0], stacks={})
 
 
